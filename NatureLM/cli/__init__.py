@@ -1,0 +1,67 @@
+"""The command line: a literal table of subcommands, one file each.
+
+A subcommand's module offers ``add_arguments(parser)`` and ``run(args) -> exit code``; it is imported only when asked for, so
+that ``naturelm --help`` stays instant. Exit codes: 0 done, 2 refused, 3 finished but some recordings were unreadable,
+4 the results could not be stored, 130 stopped by the user.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from NatureLM import __version__
+from NatureLM.errors import NatureLMError, StoreError
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "ask": ("NatureLM.cli.ask", "ask recordings a question and print the answer per window"),
+}
+"""Subcommand -> (module, one line of help)."""
+
+REFUSED, UNREADABLE, NOT_STORED, STOPPED = 2, 3, 4, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand and return its exit code.
+
+    Args:
+        argv: Arguments without the program's name; ``sys.argv[1:]`` when left out.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    chosen = next((word for word in arguments if not word.startswith("-")), None)
+    args = _parser(chosen).parse_args(arguments)
+    if args.command is None:
+        _parser(None).print_help()
+        return REFUSED
+    return _run(args)
+
+
+def _parser(chosen: str | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="naturelm", description="Ask a recording a question in plain language."
+    )
+    parser.add_argument("--version", action="version", version=f"naturelm {__version__}")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    for name, (module, summary) in COMMANDS.items():
+        command = commands.add_parser(name, help=summary, description=summary)
+        if name == chosen:
+            importlib.import_module(module).add_arguments(command)
+    return parser
+
+
+def _run(args: argparse.Namespace) -> int:
+    module = importlib.import_module(COMMANDS[args.command][0])
+    try:
+        code: int = module.run(args)
+    except NatureLMError as error:
+        if args.debug:
+            raise
+        print(f"naturelm: {error}", file=sys.stderr)
+        return NOT_STORED if isinstance(error, StoreError) else REFUSED
+    except KeyboardInterrupt:
+        print("naturelm: stopped", file=sys.stderr)
+        return STOPPED
+    return code
