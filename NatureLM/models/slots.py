@@ -111,12 +111,10 @@ class SlotDecoder:
         rows = self._empty(longest_tokens)
         step = self._stepper(rows)
         while True:
-            taken = self._fill(rows, stream)
-            yield from self._finished(rows)
+            self._fill(rows, stream)
             if not rows.prompt_of:
-                if taken:
-                    continue
                 break
+            yield from self._finished(rows)
             constrained = bool(rows.constraint_of)
             for _ in range(1 if constrained else self.settings.look_every):
                 self._say(rows, step())
@@ -134,11 +132,11 @@ class SlotDecoder:
             torch.ones(slots, dtype=torch.bool, device=self.llama.device),
         )
 
-    def _fill(self, rows: _Rows, stream: Iterator[tuple[int, SlotPrompt]]) -> bool:
+    def _fill(self, rows: _Rows, stream: Iterator[tuple[int, SlotPrompt]]) -> None:
         free = rows.free
         taken = list(islice(stream, len(free))) if free else []
         if not taken:
-            return False
+            return
         slots = free[: len(taken)]
         for slot, (place, prompt) in zip(slots, taken, strict=True):
             rows.prompt_of[slot] = place
@@ -153,7 +151,6 @@ class SlotDecoder:
         rows.count[where], rows.ended[where] = 0, False
         rows.log_probability[where] = 0
         self._say(rows, logits, where)
-        return True
 
     def _stepper(self, rows: _Rows) -> Callable[[], Tensor]:
         def step() -> Tensor:
