@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from typing_extensions import Self
 
 from NatureLM.errors import WindowError
 from NatureLM.models.encoders.beats.attention import RelativePositionBias, SelfAttention
@@ -247,7 +246,7 @@ class BEATs(nn.Module):
         summed = logits.masked_fill(padded[..., None], 0.0).sum(1)
         return (summed / (~padded).sum(1, keepdim=True)).sigmoid()
 
-    def train(self, mode: bool = True) -> Self:
+    def train(self, mode: bool = True) -> BEATs:
         """Switch to training mode, unless frozen."""
         return super().train(mode and any(p.requires_grad for p in self.parameters()))
 
