@@ -7,7 +7,7 @@ position 0, and the fast attention kernels need no mask (Touvron et al. 2023; Ai
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -98,6 +98,7 @@ class Llama:
         self.head: Tensor = llm.lm_head.weight.detach()
         self.norm: Tensor = body.norm.weight.detach()
         self._layers = tuple(_fused_layers(body.layers))
+        self._pointwise = _Pointwise.on(self.embedding.device)
         self._inverse_frequencies: Tensor = body.rotary_emb.inv_freq.detach().float()
         self._rope_scale = float(body.rotary_emb.attention_scaling)
 
@@ -127,7 +128,7 @@ class Llama:
         hidden = self._run(embeds, positions, _Prompt(cache))
         cache.lengths.copy_(lengths)
         last = hidden[torch.arange(len(lengths), device=hidden.device), lengths - 1]
-        return F.linear(self._final(last), self.head)
+        return F.linear(last, self.head)
 
     def extend(
         self,
@@ -150,8 +151,7 @@ class Llama:
         if sees is None:
             sees = torch.ones(tokens, tokens, dtype=torch.bool, device=embeds.device).tril()
             sees = sees.expand(slots, tokens, tokens)
-        hidden = self._run(embeds, cache.lengths[:, None] + depths, _Extension(cache, sees))
-        return self._final(hidden)
+        return self._run(embeds, cache.lengths[:, None] + depths, _Extension(cache, sees))
 
     def step(
         self, tokens: Int[Tensor, slots], cache: SlotCache
@@ -160,7 +160,7 @@ class Llama:
         embeds = F.embedding(tokens, self.embedding)[:, None]
         hidden = self._run(embeds, cache.lengths[:, None], _Step(cache))
         cache.lengths += 1
-        return F.linear(self._final(hidden[:, 0]), self.head)
+        return F.linear(hidden[:, 0], self.head)
 
     def logits(self, hidden: Float[Tensor, "*rows width"]) -> Float[Tensor, "*rows vocabulary"]:
         """Turn final hidden states into logits."""
@@ -168,13 +168,17 @@ class Llama:
 
     def _run(self, hidden: Tensor, positions: Tensor, attention: _Attention) -> Tensor:
         cos, sin = self._rotation(positions, hidden.dtype)
-        for index, layer in enumerate(self._layers):
-            q, k, v = self._split(F.linear(self._rms(hidden, layer.norm_in), layer.qkv))
-            mixed = attention(index, _rotate(q, cos, sin), _rotate(k, cos, sin), v)
-            hidden = hidden + F.linear(mixed.transpose(1, 2).flatten(2), layer.out)
-            gate, up = F.linear(self._rms(hidden, layer.norm_mid), layer.gate_up).chunk(2, -1)
-            hidden = hidden + F.linear(F.silu(gate) * up, layer.down)
-        return hidden
+        eps, point = self.shape.norm_eps, self._pointwise
+        normed = point.rms(hidden, self._layers[0].norm_in, eps)
+        following = [layer.norm_in for layer in self._layers[1:]] + [self.norm]
+        for index, (layer, norm_next) in enumerate(zip(self._layers, following, strict=True)):
+            q, k, v = self._split(F.linear(normed, layer.qkv))
+            mixed = attention(index, point.rotate(q, cos, sin), point.rotate(k, cos, sin), v)
+            delta = F.linear(mixed.transpose(1, 2).flatten(2), layer.out)
+            hidden, normed = point.add_rms(hidden, delta, layer.norm_mid, eps)
+            delta = F.linear(point.swiglu(F.linear(normed, layer.gate_up)), layer.down)
+            hidden, normed = point.add_rms(hidden, delta, norm_next, eps)
+        return normed
 
     def _split(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         heads = qkv.unflatten(-1, (-1, self.shape.head_width)).transpose(1, 2)
@@ -189,12 +193,6 @@ class Llama:
             (angles.cos() * self._rope_scale).to(dtype),
             (angles.sin() * self._rope_scale).to(dtype),
         )
-
-    def _rms(self, x: Tensor, weight: Tensor) -> Tensor:
-        return F.rms_norm(x, (x.shape[-1],), weight, self.shape.norm_eps)
-
-    def _final(self, hidden: Tensor) -> Tensor:
-        return self._rms(hidden, self.norm)
 
 
 class _Attention(Protocol):
@@ -260,9 +258,43 @@ def _grouped(q: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
     return mixed.reshape(slots, heads, tokens, width)
 
 
+def _rms(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    wide = x.float()
+    wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
+    return weight * wide.to(x.dtype)
+
+
+def _add_rms(x: Tensor, delta: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    total = x + delta
+    return total, _rms(total, weight, eps)
+
+
+def _swiglu(gate_up: Tensor) -> Tensor:
+    gate, up = gate_up.chunk(2, -1)
+    return F.silu(gate) * up
+
+
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     first, second = x.chunk(2, -1)
     return x * cos + torch.cat((-second, first), -1) * sin
+
+
+@dataclass(frozen=True)
+class _Pointwise:
+    """What stands between the matrix products; on CUDA each is compiled into one pass over memory."""
+
+    rms: Callable[..., Tensor] = _rms
+    add_rms: Callable[..., tuple[Tensor, Tensor]] = _add_rms
+    swiglu: Callable[..., Tensor] = _swiglu
+    rotate: Callable[..., Tensor] = _rotate
+
+    @classmethod
+    def on(cls, device: torch.device) -> _Pointwise:
+        """Choose for a device."""
+        if device.type != "cuda":
+            return cls()
+        plain = (_rms, _add_rms, _swiglu, _rotate)
+        return cls(*(torch.compile(f, dynamic=True, fullgraph=True) for f in plain))
 
 
 def _fused_layers(layers: Any) -> Iterator[_Layer]:
