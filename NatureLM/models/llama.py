@@ -294,7 +294,8 @@ class _Pointwise:
         if device.type != "cuda":
             return cls()
         plain = (_rms, _add_rms, _swiglu, _rotate)
-        return cls(*(torch.compile(f, dynamic=True, fullgraph=True) for f in plain))
+        fused: Any = [torch.compile(f, dynamic=True, fullgraph=True) for f in plain]
+        return cls(*fused)
 
 
 def _fused_layers(layers: Any) -> Iterator[_Layer]:
