@@ -1,0 +1,1 @@
+"""Recompute the stages of a golden folder."""
