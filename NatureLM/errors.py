@@ -10,6 +10,7 @@
     ├── DownloadError     (ConnectionError) a part that could not be fetched
     ├── FormatError       (ValueError)    an output or annotation format that cannot be written or read
     ├── StoreError        (OSError)       results that could not be stored
+    ├── DeviceError       (RuntimeError)  a device that is not there or has no room
     └── DependencyError   (ImportError)   an optional package that is not installed
 
 A message says where, what was found, what was expected and what to do. The library raises; only the command line prints.
@@ -64,6 +65,10 @@ class FormatError(NatureLMError, ValueError):
 
 class StoreError(NatureLMError, OSError):
     """Results that could not be stored."""
+
+
+class DeviceError(NatureLMError, RuntimeError):
+    """A device that is not there or has no room."""
 
 
 class DependencyError(NatureLMError, ImportError):
