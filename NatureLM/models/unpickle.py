@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import pickle
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,10 @@ def load(source: Path) -> Any:
             f"it names {', '.join(strange[:3])}, which no checkpoint of this model needs; refused"
         )
     stands_for = [(type(n.split(".")[-1], (Record,), {"path": n}), n) for n in named]
-    with torch.serialization.safe_globals(list(stands_for)):
+    with torch.serialization.safe_globals(list(stands_for)), warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore"
+        )  # about unusual pickle protocols; what cannot be read fails below
         return torch.load(source, map_location="cpu", weights_only=True)
 
 
