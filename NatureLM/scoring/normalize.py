@@ -14,7 +14,7 @@ END_OF_TEXT = "<|end_of_text|>"
 _ENDS = re.compile(r"<\|(?:end_of_text|eot_id|im_end|endoftext)\|>|</s>")
 _QUOTES, _DASHES = "\u2018\u2019\u0060\u00b4", "\u2010\u2011\u2013\u2014"
 _JOINERS = str.maketrans({"_": " "} | dict.fromkeys(_QUOTES, "'") | dict.fromkeys(_DASHES, "-"))
-_EDGES = " \t\r\n.,;:!?*\"'`«»()[]{}<>"
+_EDGES = " \t\r\n.,;:!?*\"'`«»()[]{}<>\u201c\u201d\u201e"
 
 
 def until_end_of_text(text: str) -> str:
