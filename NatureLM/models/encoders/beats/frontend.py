@@ -1,8 +1,9 @@
 """Kaldi-compatible log-mel spectrogram, batched, the front end that BEATs was trained with.
 
 Knows nothing of lengths, patches or models. The one surprise: precision. The mel filters are built in float32, as the
-reference's are (the fourth of 128 is empty at 16 kHz and stays empty); float64 waveforms are computed in float64; and
-an enclosing autocast is switched off, because bfloat16 here costs 9e-3 (MODEL specification, sections 4.2 and 4.3).
+reference's are (the fourth of 128 is empty at 16 kHz and stays empty), but the sums are float64 on a CPU whatever comes
+in, since float32 is off by 1e-3 beside loud tones; and an enclosing autocast is switched off, because bfloat16 here costs
+9e-3 (MODEL specification, sections 4.2 and 4.3).
 """
 
 from __future__ import annotations
@@ -45,16 +46,18 @@ class LogMel:
         """Compute the frames, in float32.
 
         Args:
-            waveforms: In [-1, 1] at ``sample_rate``; float64 is computed in float64, all else in float32.
+            waveforms: In [-1, 1] at ``sample_rate``; on a GPU float64 is computed in float64, all else in float32.
         """
-        x = waveforms if waveforms.dtype == torch.float64 else waveforms.float()
+        keep = waveforms.dtype == torch.float64
+        x = waveforms if keep else waveforms.to(_precision_on(waveforms.device))
         with torch.autocast(x.device.type, enabled=False):
             window, filters = self._tables_for(x.device, x.dtype)
             frames = (x * FULL_SCALE).unfold(-1, self.frame_samples, self.hop_samples)
             frames = frames - frames.mean(-1, keepdim=True)
             before = torch.cat([frames[..., :1], frames[..., :-1]], dim=-1)
             spectrum = torch.fft.rfft((frames - PREEMPHASIS * before) * window, n=self._fft_samples)
-            energy = spectrum.abs().square()[..., :-1] @ filters
+            power = spectrum.abs().square()[..., :-1]
+            energy = power.to(filters.dtype) @ filters
             return ((energy.clamp_min(FLOOR).log() - MEAN) / (2 * DEVIATION)).float()
 
     def frames_in(self, samples: Tensor | int) -> Tensor | int:
@@ -66,8 +69,10 @@ class LogMel:
         if (device, dtype) not in self._tables:
             with torch.inference_mode(False):
                 hann = torch.hann_window(self.frame_samples, periodic=False, dtype=dtype)
-                filters = mel_filters(self.sample_rate, self._fft_samples, self.mel_bins).to(dtype)
-                self._tables[device, dtype] = (hann.pow(0.85).to(device), filters.to(device))
+                filters = mel_filters(self.sample_rate, self._fft_samples, self.mel_bins)
+                # float64 on CUDA too: a global switch may turn float32 products there into TF32.
+                exact = filters.to(torch.float32 if device.type == "mps" else torch.float64)
+                self._tables[device, dtype] = (hann.pow(0.85).to(device), exact.to(device))
         return self._tables[device, dtype]
 
 
@@ -93,3 +98,7 @@ def mel_filters(
 
 def _mel(hertz: float) -> float:
     return 1127.0 * math.log(1.0 + hertz / 700.0)
+
+
+def _precision_on(device: torch.device) -> torch.dtype:
+    return torch.float64 if device.type == "cpu" else torch.float32
