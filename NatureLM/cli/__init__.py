@@ -17,6 +17,7 @@ from NatureLM.errors import NatureLMError, StoreError
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "ask": ("NatureLM.cli.ask", "ask recordings a question and print the answer per window"),
+    "evaluate": ("NatureLM.cli.evaluate", "score predictions, compare runs, run benchmarks"),
 }
 """Subcommand -> (module, one line of help)."""
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from NatureLM.errors import FormatError
-from NatureLM.eval.score import ScoreSettings, benchmark
+from NatureLM.eval.score import DEFAULT_SETTINGS, ScoreSettings, benchmark
 from NatureLM.scoring.corrected import ComponentScore, Outcome, score_corrected
 from NatureLM.scoring.figures import figures
 from NatureLM.scoring.rows import PredictionFile, PredictionRow, read_predictions
@@ -38,7 +38,7 @@ class ComponentComparison:
         second: The headline figure of run B.
         differences: Figure to B minus A.
         mcnemar: Rows that only one run has right; for single labels only.
-        p_value: Of the headline figure: McNemar's for accuracy, the bootstrap's otherwise.
+        p_value: Of the headline figure: McNemar's for accuracy when every row is a recording of its own, else the bootstrap's.
         p_holm: The same, corrected for the number of components.
     """
 
@@ -76,7 +76,7 @@ class Comparison:
 
 
 def compare_files(
-    first: str | Path, second: str | Path, settings: ScoreSettings = ScoreSettings()
+    first: str | Path, second: str | Path, settings: ScoreSettings = DEFAULT_SETTINGS
 ) -> Comparison:
     """Compare two prediction files by the corrected scorer.
 
@@ -87,7 +87,7 @@ def compare_files(
 
 
 def compare(
-    first: PredictionFile, second: PredictionFile, settings: ScoreSettings = ScoreSettings()
+    first: PredictionFile, second: PredictionFile, settings: ScoreSettings = DEFAULT_SETTINGS
 ) -> Comparison:
     """Compare two runs; see `compare_files`."""
     mine, theirs, left_out = _paired(first.rows, second.rows)
@@ -120,7 +120,7 @@ def _keys(rows: Sequence[PredictionRow]) -> dict[Key, PredictionRow]:
     named: dict[Key, PredictionRow] = {}
     for row in rows:
         name = (row.dataset, row.id)
-        named[(*name, seen[name])] = row
+        named[row.dataset, row.id, seen[name]] = row
         seen[name] += 1
     return named
 
@@ -154,7 +154,8 @@ def _compare(
     }[first.component.task]
     single = first.component.task == "classification"
     tested = mcnemar(_right(first.outcomes), _right(second.outcomes)) if single else None
-    p_value = tested.p_value if tested else differences[headline].p_value
+    independent = len(set(clusters.tolist())) == len(clusters)
+    p_value = tested.p_value if tested and independent else differences[headline].p_value
     return ComponentComparison(
         len(first.outcomes),
         headline,

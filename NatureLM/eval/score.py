@@ -62,6 +62,9 @@ class ScoreSettings:
     lookup: Lookup | None = None
 
 
+DEFAULT_SETTINGS = ScoreSettings()
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """Everything known about a prediction file.
@@ -177,7 +180,7 @@ def benchmark(settings: ScoreSettings) -> Mapping[str, Component]:
     return beans_zero_components() if settings.components is None else settings.components
 
 
-def evaluate_file(path: str | Path, settings: ScoreSettings = ScoreSettings()) -> Evaluation:
+def evaluate_file(path: str | Path, settings: ScoreSettings = DEFAULT_SETTINGS) -> Evaluation:
     """Score a prediction file.
 
     Raises:
@@ -189,7 +192,7 @@ def evaluate_file(path: str | Path, settings: ScoreSettings = ScoreSettings()) -
 
 
 def evaluate_rows(
-    rows: Sequence[PredictionRow], settings: ScoreSettings = ScoreSettings()
+    rows: Sequence[PredictionRow], settings: ScoreSettings = DEFAULT_SETTINGS
 ) -> Evaluation:
     """Score rows from memory."""
     return evaluate_predictions(PredictionFile(tuple(rows)), settings)
@@ -275,11 +278,13 @@ def _credit(score: ComponentScore, lookup: Lookup | None) -> TaxonomicCredit | N
     """Give taxonomic credit where labels are taxa: by lookup, or because nearly all of them read as such."""
     if score.component.task != "classification":
         return None
-    labels = score.component.labels
+    labels = [each.label for each in score.labels]
     lookups = [lookup] if lookup else []
-    for reading in (ranks_of_lineage, ranks_of_binomial):
-        if sum(reading(label) is not None for label in labels) > MOSTLY * len(labels):
-            lookups.append(reading)
+    lookups += [
+        reading
+        for reading in (ranks_of_lineage, ranks_of_binomial)
+        if sum(reading(label) is not None for label in labels) > MOSTLY * len(labels)
+    ]
     return taxonomic_credit(score.outcomes, first_of(*lookups)) if lookups else None
 
 
