@@ -5,6 +5,8 @@ Makes 91,965 predictions with the real component sizes and label lists, a third 
     python benchmarks/scoring.py [FOLDER]
 """
 
+from __future__ import annotations
+
 import json
 import random
 import string
@@ -14,12 +16,26 @@ import time
 from pathlib import Path
 
 from NatureLM.eval.score import ScoreSettings, evaluate_file
-from NatureLM.scoring.vocabulary import beans_zero_components
+from NatureLM.scoring.vocabulary import Component, beans_zero_components
 
-WORDS = "a two several bird frog whale calls sings chirps howls near the water at dawn with wind noise".split()
+WORDS = (
+    "a",
+    "two",
+    "several",
+    "bird",
+    "frog",
+    "whale",
+    "calls",
+    "sings",
+    "chirps",
+    "near",
+    "water",
+    "dawn",
+    "wind",
+)
 
 
-def misspell(text, rng):
+def misspell(text: str, rng: random.Random) -> str:
     characters = list(text)
     for _ in range(rng.randint(1, 6)):
         place = rng.randrange(len(characters) + 1)
@@ -27,11 +43,11 @@ def misspell(text, rng):
     return "".join(characters)
 
 
-def caption(rng):
+def caption(rng: random.Random) -> str:
     return " ".join(rng.choice(WORDS) for _ in range(rng.randint(6, 16)))
 
 
-def row(component, number, rng):
+def row(component: Component, number: int, rng: random.Random) -> dict[str, str]:
     if component.task == "captioning":
         label = caption(rng)
         prediction = label if rng.random() < 0.2 else caption(rng)
@@ -55,7 +71,7 @@ def row(component, number, rng):
     }
 
 
-def write(path):
+def write(path: Path) -> None:
     rng = random.Random(0)
     with path.open("w", encoding="utf-8") as file:
         for component in beans_zero_components().values():
@@ -63,7 +79,7 @@ def write(path):
                 file.write(json.dumps(row(component, number, rng)) + "\n")
 
 
-def main():
+def main() -> None:
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp())
     path = folder / "predictions.jsonl"
     if not path.exists():

@@ -11,11 +11,12 @@ import sys
 from pathlib import Path
 
 from rich.console import Console
+from rich.text import Text
 
 from NatureLM.cli import UNREADABLE
 from NatureLM.eval.report import RunInfo, write_report
 from NatureLM.eval.score import Evaluation, ScoreSettings, evaluate_file
-from NatureLM.eval.tables import corrected_tables, official_table
+from NatureLM.eval.tables import corrected_tables, official_tables
 from NatureLM.eval.taxa import cached_lookup
 from NatureLM.scoring.statistics import RESAMPLES, SEED
 
@@ -79,11 +80,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print_tables(evaluation: Evaluation) -> None:
-    console = Console()
-    tables = [official_table(evaluation)] if evaluation.official else []
-    for table in [*tables, *corrected_tables(evaluation)]:
-        console.print(table)
-        console.print()
+    console = Console(highlight=False)
+    for part in (*official_tables(evaluation), *corrected_tables(evaluation)):
+        console.print(part, soft_wrap=isinstance(part, Text))
 
 
 def _complain(evaluation: Evaluation) -> None:

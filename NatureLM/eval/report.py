@@ -134,12 +134,24 @@ def report_sections(
     """Lay out the whole report."""
     licences = tuple(_licences(evaluation, run).items())
     return [
-        _facts(evaluation, run),
+        _summary(evaluation, run),
         *score_sections(evaluation),
         *more,
+        _facts(evaluation, run),
         fault_section(evaluation),
         Section("Licences", grids=(Grid(("of", "licence"), licences),)),
     ]
+
+
+def _summary(evaluation: Evaluation, run: RunInfo) -> Section:
+    model = f"{run.model or 'Model ' + NOT_STATED} (revision {run.model_revision or NOT_STATED})"
+    data = f"{run.data or 'data ' + NOT_STATED} (revision {run.data_revision or NOT_STATED})"
+    rows, faults = len(evaluation.file.rows), len(evaluation.file.faults)
+    failed = sum(run.failures.values())
+    troubles = (
+        f"{faults} row error(s), {failed} failed example(s), {len(evaluation.warnings)} warning(s)"
+    )
+    return Section("Summary", (f"{model} on {data}: {rows} rows; {troubles}.", *run.notes))
 
 
 def _facts(evaluation: Evaluation, run: RunInfo) -> Section:
@@ -162,4 +174,4 @@ def _facts(evaluation: Evaluation, run: RunInfo) -> Section:
         *((f"failures: {kind}", str(count)) for kind, count in run.failures.items()),
         *_versions().items(),
     ]
-    return Section("The run", run.notes, (Grid(("what", "value"), tuple(rows)),))
+    return Section("The run", grids=(Grid(("what", "value"), tuple(rows)),))

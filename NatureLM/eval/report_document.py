@@ -174,7 +174,8 @@ p { max-width: 50rem; margin: .5rem 0; overflow-wrap: anywhere; }
 table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; color: var(--soft); padding: .2rem 0; }
 th, td { text-align: left; padding: .28rem .7rem; border-bottom: 1px solid var(--line); vertical-align: top;
-  max-width: 34rem; overflow-wrap: anywhere; }
+  max-width: 42rem; overflow-wrap: anywhere; }
+th:first-child, td:first-child { white-space: nowrap; }
 th { color: var(--soft); font-weight: 600; white-space: nowrap; }
 tbody tr:nth-child(even) { background: var(--band); }
 .right { text-align: right; white-space: nowrap; }

@@ -17,6 +17,8 @@ from NatureLM.scoring.calibration import Calibration
 from NatureLM.scoring.statistics import Interval
 
 WIDTH_IN = 8.6
+FEW = 10
+"""Rows below which a point is noise and is left out of a plot."""
 
 
 @dataclass(frozen=True)
@@ -189,12 +191,16 @@ def calibration_plot(calibrations: Mapping[str, Calibration]) -> Figure | None:
         for axes, across, up in words:
             dress(axes, ink)
             axes.grid(visible=True, color=ink.line, linewidth=0.7)
-            axes.set_xlabel(across)
-            axes.set_ylabel(up)
-        legend(left, ink, loc="upper left", fontsize=8)
+            axes.set(xlabel=across, ylabel=up, xlim=(-2, 102), ylim=(-2, 102))
+        canvas.legend(
+            loc="outside lower center", ncols=3, frameon=False, labelcolor=ink.text, fontsize=8
+        )
 
-    caption = "Left: how often the model is right when it is that sure. Right: errors left when the least sure rows are not answered."
-    return plot(draw, caption, 3.6)
+    caption = (
+        "Left: how often the model is right when it is that sure. Right: errors left when the least sure rows are not answered. "
+        f"Points that stand for fewer than {FEW} rows are not drawn."
+    )
+    return plot(draw, caption, 3.5 + 0.2 * -(-len(calibrations) // 3))
 
 
 def _look(ink: Ink, place: int) -> dict[str, Any]:
@@ -205,6 +211,11 @@ def _look(ink: Ink, place: int) -> dict[str, Any]:
 
 
 def _curves(left: Any, right: Any, name: str, found: Calibration, look: dict[str, Any]) -> None:
-    sure, hits = [100 * b.confidence for b in found.bins], [100 * b.accuracy for b in found.bins]
+    bins = [each for each in found.bins if each.rows >= FEW]
+    sure, hits = [100 * each.confidence for each in bins], [100 * each.accuracy for each in bins]
     left.plot(sure, hits, marker="o", ms=4, label=name, **look)
-    right.plot([100 * x for x in found.coverage], [100 * x for x in found.risk], **look)
+    pairs = zip(found.coverage, found.risk, strict=True)
+    points = [
+        (100 * covered, 100 * wrong) for covered, wrong in pairs if covered * found.rows >= FEW
+    ]
+    right.plot([x for x, _ in points], [y for _, y in points], **look)

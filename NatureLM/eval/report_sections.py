@@ -14,6 +14,7 @@ from NatureLM.eval.score import Evaluation
 from NatureLM.eval.tables import percent, span
 from NatureLM.scoring.classification import LabelCounts
 from NatureLM.scoring.corrected import ComponentScore
+from NatureLM.scoring.taxonomic import RANKS
 
 MOST_FAULTS = 50
 """Row errors listed in a report; the JSON card lists all."""
@@ -29,7 +30,7 @@ def score_sections(evaluation: Evaluation) -> Iterator[Section]:
     if calibration:
         yield Section("Calibration", figures=(calibration,), grids=(_calibration_grid(evaluation),))
     if evaluation.taxonomic:
-        yield _taxonomic(evaluation)
+        yield from _taxonomic(evaluation)
     scores = evaluation.corrected.components if evaluation.corrected else {}
     for name, score in scores.items():
         if score.component.task != "captioning":
@@ -132,19 +133,18 @@ def _calibration_grid(evaluation: Evaluation) -> Grid:
     )
 
 
-def _taxonomic(evaluation: Evaluation) -> Section:
+def _taxonomic(evaluation: Evaluation) -> Iterator[Section]:
     rows = []
     for name, credit in evaluation.taxonomic.items():
-        cells = (percent(credit.accuracy.get(rank)) for rank in ("species", "genus", "family"))
+        cells = (percent(credit.accuracy.get(rank)) or "not known" for rank in RANKS)
         rows.append((name, str(max(credit.rows.values())), *cells))
-    grids = [Grid(("component", ">rows", ">species", ">genus", ">family"), tuple(rows))]
-    grids += [
-        _label_grid(f"{name}, by family", credit.families, {})
-        for name, credit in evaluation.taxonomic.items()
-        if credit.families
-    ]
     text = "How often the answer is right at each rank: a near miss in the right genus or family is worth more than a far one."
-    return Section("Taxonomic credit (%)", (text,), tuple(grids))
+    grid = Grid(("component", ">rows", ">species", ">genus", ">family"), tuple(rows))
+    yield Section("Taxonomic credit (%)", (text,), (grid,))
+    for name, credit in evaluation.taxonomic.items():
+        if credit.families:
+            grids = (_label_grid("Families", credit.families, {}),)
+            yield Section(f"{name}: by family", grids=grids, folded=True)
 
 
 def _component(name: str, score: ComponentScore, evaluation: Evaluation) -> Section:
@@ -178,15 +178,23 @@ def _label_grid(
     silent = len(labels) - len(shown)
     note = f"{caption}; {silent} label(s) neither occur nor were named" if silent else caption
     ranked = sorted(shown, key=lambda each: (-each.support, each.label))
-    return Grid(
-        ("label", ">rows", ">precision", ">recall", ">F1", ">AP"),
-        tuple(
-            (each.label, str(each.support), percent(each.precision), percent(each.recall), percent(each.f1),
-             percent(precision.get(each.label)))
-            for each in ranked
-        ),
-        note,
-    )  # fmt: skip
+    rows = [
+        (
+            each.label,
+            str(each.support),
+            percent(each.precision),
+            percent(each.recall),
+            percent(each.f1),
+        )
+        for each in ranked
+    ]
+    heads: tuple[str, ...] = ("label", ">rows", ">precision", ">recall", ">F1")
+    if not precision:
+        return Grid(heads, tuple(rows), note)
+    with_ap = (
+        (*row, percent(precision.get(each.label))) for row, each in zip(rows, ranked, strict=True)
+    )
+    return Grid((*heads, ">AP"), tuple(with_ap), note)
 
 
 def fault_section(evaluation: Evaluation) -> Section:

@@ -7,7 +7,7 @@ that could not be used are listed.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -302,15 +302,24 @@ def _warnings(file: PredictionFile, known: Mapping[str, Component]) -> tuple[str
         rows = sum(unknown.values())
         found.append(f"{rows} row(s) of unknown components are ignored: {', '.join(unknown)}")
     partial = [
-        f"{name} {count}/{known[name].rows}"
+        f"{name} has {count} of {known[name].rows}"
         for name, count in counts.items()
         if 0 < count != known[name].rows > 0
     ]
     if partial:
+        more = f" and {len(partial) - 3} components more" if len(partial) > 3 else ""
         found.append(
-            "official targets are the labels of the file, so scores of a part are easier than of the whole: "
-            + ", ".join(partial)
+            "official targets and document frequencies come from the file, so scores of a part do not compare with those "
+            f"of the whole: {', '.join(partial[:3])}{more}"
+        )
+    return (*found, *_stop_warnings(file))
+
+
+def _stop_warnings(file: PredictionFile) -> Iterator[str]:
+    failed = sum(row.prediction is None for row in file.rows)
+    if failed:
+        yield (
+            f"{failed} row(s) without a prediction are left out of the official figures and wrong in the corrected ones"
         )
     if file.official_stop:
-        found.append(f"the official tool stops on this file with {file.official_stop}")
-    return tuple(found)
+        yield f"the official tool stops on this file with {file.official_stop}"

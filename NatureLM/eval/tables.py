@@ -1,28 +1,27 @@
-"""Scores as tables for a terminal.
+"""Scores as tables for a terminal of 80 columns.
 
-Knows evaluations and rich, computes nothing. Figures are in percent, as papers print them; what is missing shows its reason.
+Knows evaluations and rich, computes nothing. Figures are in percent, as papers print them; what is missing stands below its table
+with the reason.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
+from rich import box
+from rich.console import RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from NatureLM.eval.score import Evaluation
 from NatureLM.scoring.corrected import ComponentScore
 from NatureLM.scoring.statistics import Interval
 
-_OFFICIAL = (
-    "Accuracy",
-    "F1 Score",
-    "Top-1 Accuracy",
-    "F1",
-    "Precision",
-    "Recall",
-    "mAP",
-    "spider_score",
-)
+_OFFICIAL = {
+    "classification": ("Accuracy", "Precision", "Recall", "F1 Score", "Top-1 Accuracy"),
+    "detection": ("F1", "Precision", "Recall", "mAP"),
+    "captioning": ("spider_score",),
+}
 
 
 def percent(value: float | None) -> str:
@@ -30,142 +29,124 @@ def percent(value: float | None) -> str:
     return "" if value is None else f"{100 * value:.1f}"
 
 
-def official_table(evaluation: Evaluation) -> Table:
-    """Lay out the official metrics, one line a component."""
-    table = Table(title="BEANS-Zero, official protocol (%)", title_justify="left")
-    table.add_column("component")
-    table.add_column("rows", justify="right")
+def span(interval: Interval | None) -> str:
+    """Write the bounds of an interval in percent."""
+    return f"{percent(interval.low)} - {percent(interval.high)}" if interval else ""
+
+
+def official_tables(evaluation: Evaluation) -> Iterator[RenderableType]:
+    """Lay out the official metrics, one table a task, and say what is missing and why."""
     score = evaluation.official
-    metrics = score.metrics if score else {}
-    columns = [name for name in _OFFICIAL if any(name in found for found in metrics.values())]
-    for name in columns:
-        table.add_column(name, justify="right")
-    table.add_column("not computed")
-    errors: Mapping[str, str] = score.errors if score else {}
-    counts = _rows(evaluation)
-    for component in evaluation.components:
-        found = metrics.get(component, {})
-        if found or component in errors:
-            values = [percent(found.get(name)) for name in columns]
-            table.add_row(component, str(counts[component]), *values, errors.get(component, ""))
-    return table
+    if score is None:
+        return
+    counts = scored_rows(evaluation)
+    for task, columns in _OFFICIAL.items():
+        table = _start(
+            f"Official protocol, {task} (%)",
+            ("rows", *(column.removesuffix(" Accuracy") for column in columns)),
+        )
+        for name, component in evaluation.components.items():
+            found = score.metrics.get(name)
+            if found and component.task == task:
+                table.add_row(
+                    name, str(counts[name]), *(percent(found[column]) for column in columns)
+                )
+        if table.rows:
+            yield table
+    yield from (Text(f"{name}: {reason}\n") for name, reason in score.errors.items())
 
 
-def _rows(evaluation: Evaluation) -> dict[str, int]:
+def scored_rows(evaluation: Evaluation) -> dict[str, int]:
+    """Count the rows that have a prediction, by component."""
     counts = dict.fromkeys(evaluation.components, 0)
     for row in evaluation.file.rows:
-        if row.dataset in counts:
+        if row.dataset in counts and row.prediction is not None:
             counts[row.dataset] += 1
     return counts
 
 
-def corrected_tables(evaluation: Evaluation) -> list[Table]:
-    """Lay out the corrected metrics, one table a task."""
+def corrected_tables(evaluation: Evaluation) -> Iterator[RenderableType]:
+    """Lay out the corrected metrics, one table a task, and say what is missing and why."""
     scores = evaluation.corrected.components if evaluation.corrected else {}
-    tables = []
-    for task, build in (
-        ("classification", _classification),
-        ("detection", _detection),
-        ("captioning", _captions),
-    ):
+    builders = {"classification": _classification, "detection": _detection, "captioning": _captions}
+    for task, build in builders.items():
         mine = {name: score for name, score in scores.items() if score.component.task == task}
         if mine:
-            tables.append(build(mine, evaluation.intervals))
-    return tables
+            yield build(mine, evaluation.intervals)
+    reasons: dict[str, list[str]] = {}
+    for name, score in scores.items():
+        for metric, reason in score.not_computed.items():
+            reasons.setdefault(f"{metric} {reason}", []).append(name)
+    yield from (Text(f"{reason} ({_few(names)})\n") for reason, names in reasons.items())
+
+
+def _few(names: list[str], most: int = 4) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 Scores = Mapping[str, ComponentScore]
 Intervals = Mapping[str, Mapping[str, Interval]]
 
 
-def span(interval: Interval | None) -> str:
-    """Write the bounds of an interval in percent."""
-    return f"{percent(interval.low)} - {percent(interval.high)}" if interval else ""
-
-
 def _start(title: str, columns: tuple[str, ...]) -> Table:
-    table = Table(title=title, title_justify="left")
-    table.add_column("component")
+    table = Table(
+        title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+    )
+    table.add_column("component", no_wrap=True)
     for name in columns:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     return table
 
 
+def _bounded(value: float, interval: Interval | None) -> str:
+    bounds = f" [{percent(interval.low)}, {percent(interval.high)}]" if interval else ""
+    return percent(value) + bounds
+
+
 def _classification(scores: Scores, intervals: Intervals) -> Table:
+    columns = ("rows", "strict", "normalised [95 %]", "nearest", "inv.", "bal.", "F1")
     table = _start(
-        "Corrected, classification (%)",
-        (
-            "rows",
-            "strict",
-            "normalised",
-            "95 % interval",
-            "nearest",
-            "invalid",
-            "balanced",
-            "macro F1",
-            "weighted F1",
-        ),
+        "Corrected scorer, classification: accuracy, invalid answers, balanced accuracy, macro F1 (%)",
+        columns,
     )
+    keys = ("accuracy_nearest", "invalid_rate", "balanced_accuracy", "f1_macro")
     for name, score in scores.items():
         found = score.metrics
+        bounds = intervals.get(name, {}).get(score.headline)
         table.add_row(
             name,
             str(len(score.outcomes)),
             percent(found["accuracy_strict"]),
-            percent(found["accuracy_normalised"]),
-            span(intervals.get(name, {}).get("accuracy_normalised")),
-            percent(found["accuracy_nearest"]),
-            percent(found["invalid_rate"]),
-            percent(found["balanced_accuracy"]),
-            percent(found["f1_macro"]),
-            percent(found["f1_weighted"]),
+            _bounded(found[score.headline], bounds),
+            *(percent(found[key]) for key in keys),
         )
     return table
 
 
 def _detection(scores: Scores, intervals: Intervals) -> Table:
-    table = _start(
-        "Corrected, detection (%)",
-        (
-            "rows",
-            "macro F1",
-            "95 % interval",
-            "micro F1",
-            "weighted F1",
-            "samples F1",
-            "mAP",
-            "invalid",
-            "presence",
-            "absence",
-        ),
-    )
+    columns = ("rows", "macro [95 %]", "micro", "weighted", "samples", "mAP", "invalid")
+    table = _start("Corrected scorer, detection: F1 (%)", columns)
+    keys = ("f1_micro", "f1_weighted", "f1_samples", "mAP", "invalid_rate")
     for name, score in scores.items():
         found = score.metrics
+        bounds = intervals.get(name, {}).get(score.headline)
         table.add_row(
             name,
             str(len(score.outcomes)),
-            percent(found["f1_macro"]),
-            span(intervals.get(name, {}).get("f1_macro")),
-            *(percent(found[key]) for key in ("f1_micro", "f1_weighted", "f1_samples")),
-            percent(found["mAP"]) if "mAP" in found else "no scores",
-            *(percent(found[key]) for key in ("invalid_rate", "presence_recall", "absence_recall")),
+            _bounded(found[score.headline], bounds),
+            *(percent(found.get(key)) or "-" for key in keys),
         )
     return table
 
 
 def _captions(scores: Scores, intervals: Intervals) -> Table:
-    columns = ("rows", "CIDEr-D x10", "95 % interval", "SPICE", "SPIDEr")
-    table = _start("Corrected, captioning", columns)
+    columns = ("rows", "CIDEr-D (0 to 10) [95 %]", "SPICE", "SPIDEr")
+    table = _start("Corrected scorer, captioning", columns)
     for name, score in scores.items():
         bounds = intervals.get(name, {}).get("cider")
-        table.add_row(
-            name,
-            str(len(score.outcomes)),
-            f"{score.metrics['cider']:.3f}",
-            f"{bounds.low:.3f} - {bounds.high:.3f}" if bounds else "",
-            *(
-                f"{score.metrics[key]:.3f}" if key in score.metrics else score.not_computed[key]
-                for key in ("spice", "spider")
-            ),
-        )
+        interval = f" [{bounds.low:.3f}, {bounds.high:.3f}]" if bounds else ""
+        found = score.metrics
+        joined = (f"{found[key]:.3f}" if key in found else "-" for key in ("spice", "spider"))
+        table.add_row(name, str(len(score.outcomes)), f"{found['cider']:.3f}{interval}", *joined)
     return table

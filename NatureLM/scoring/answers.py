@@ -39,7 +39,7 @@ class OneLabel:
     Attributes:
         strict: The answer is the label, character by character.
         normalised: The answer is the label but for spelling and a lead-in.
-        nearest: The label nearest to the answer, whatever it says.
+        nearest: ``normalised``, or else the label nearest to the answer, whatever it says.
     """
 
     strict: str | None
@@ -85,8 +85,9 @@ class AnswerReader:
             exact = until_end_of_text(text)
             strict = exact if exact in self._written else None
             clean = answered(text)
+            read = strict if strict is not None else self._normalised(clean)
             near = self._first[self._matcher.nearest(folded(clean)).label]
-            self._one[text] = OneLabel(strict, strict or self._normalised(clean), strict or near)
+            self._one[text] = OneLabel(strict, read, near if read is None else read)
         return self._one[text]
 
     def many(self, text: str) -> ManyLabels:
