@@ -35,9 +35,7 @@ RULES: tuple[Rule, ...] = (
     Rule("audio_query_tokens", "qformer.query_tokens"),
     Rule("audio_Qformer.bert.embeddings.LayerNorm.", "qformer.norm."),
     *(
-        Rule(
-            f"audio_Qformer.bert.encoder.layer.{{l}}.{theirs}.", f"qformer.layers.{{l}}.{ours}."
-        )
+        Rule(f"audio_Qformer.bert.encoder.layer.{{l}}.{theirs}.", f"qformer.layers.{{l}}.{ours}.")
         for kind in ("attention", "crossattention")
         for theirs, ours in (
             (f"{kind}.self.query", f"{kind}.query"),
