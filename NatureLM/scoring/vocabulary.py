@@ -80,7 +80,7 @@ def split_labels(text: str, vocabulary: Iterable[str]) -> list[str]:
     pieces, rest = [], text.strip()
     while rest:
         whole = next((label for label in with_commas if _starts(rest, label)), None)
-        piece = whole if whole is not None else rest.partition(",")[0]
+        piece = rest[: len(whole)] if whole is not None else rest.partition(",")[0]
         rest = rest[len(piece) :].lstrip().removeprefix(",").lstrip()
         if piece.strip():
             pieces.append(piece.strip())
