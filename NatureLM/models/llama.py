@@ -157,10 +157,14 @@ class Llama:
         self, tokens: Int[Tensor, slots], cache: SlotCache
     ) -> Float[Tensor, "slots vocabulary"]:
         """Read one token a slot, move every slot's length on by one and return the next logits."""
-        embeds = F.embedding(tokens, self.embedding)[:, None]
+        embeds = self.embed(tokens)[:, None]
         hidden = self._run(embeds, cache.lengths[:, None], _Step(cache))
         cache.lengths += 1
         return F.linear(hidden[:, 0], self.head)
+
+    def embed(self, tokens: Int[Tensor, "*rows"]) -> Float[Tensor, "*rows width"]:
+        """Look tokens up in the input embedding."""
+        return F.embedding(tokens, self.embedding)
 
     def logits(self, hidden: Float[Tensor, "*rows width"]) -> Float[Tensor, "*rows vocabulary"]:
         """Turn final hidden states into logits."""
