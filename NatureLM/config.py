@@ -23,8 +23,25 @@ _LOG = logging.getLogger(__name__)
 _M = TypeVar("_M", bound=BaseModel)
 
 OBSOLETE = frozenset(
-    "multi_prompt prompt_path test_prompt_path resume_epoch resume_optimizer bandmask revecho timescale flip "
-    "bandmask_prob revecho_prob timescale_prob flip_prob shift_prob run_name whisper_path second_stride_ratio".split()
+    [
+        "multi_prompt",
+        "prompt_path",
+        "test_prompt_path",
+        "resume_epoch",
+        "resume_optimizer",
+        "bandmask",
+        "revecho",
+        "timescale",
+        "flip",
+        "bandmask_prob",
+        "revecho_prob",
+        "timescale_prob",
+        "flip_prob",
+        "shift_prob",
+        "run_name",
+        "whisper_path",
+        "second_stride_ratio",
+    ]
 )
 """Keys of the published training files that no published code reads."""
 
@@ -113,11 +130,11 @@ class ModelConfig(_Strict):
     beats_path: str | None = None
     ckpt: str | None = None
     freeze_beats: bool = True
-    use_audio_Qformer: bool = True
+    use_audio_Qformer: bool = True  # noqa: N815 - the published key
     max_pooling: bool = False
     downsample_factor: int = 4
-    freeze_audio_QFormer: bool = False
-    window_level_Qformer: bool = True
+    freeze_audio_QFormer: bool = False  # noqa: N815 - the published key
+    window_level_Qformer: bool = True  # noqa: N815 - the published key
     num_audio_query_token: int = 1
     second_per_window: float = 0.333333
     second_stride: float = 0.333333

@@ -14,7 +14,7 @@ from NatureLM.config import Generation
 from NatureLM.models import lora
 from NatureLM.models.encoders.beats import BEATs, BEATsShape
 from NatureLM.models.grammar import Trie
-from NatureLM.models.model import Answer, AudioTokens, NatureLM, Parts
+from NatureLM.models.model import GREEDY, Answer, AudioTokens, NatureLM, Parts
 from NatureLM.models.qformer import QFormer, QFormerShape
 from NatureLM.prompts import TEMPLATES, Prompt
 
@@ -138,7 +138,7 @@ class ScriptedModel(nn.Module):
         self,
         tokens: AudioTokens,
         queries: Sequence[str | Prompt],
-        generation: Generation = Generation(),
+        generation: Generation = GREEDY,
         *,
         merging_alpha: float = 1.0,
         constraints: Sequence[Trie | None] | None = None,

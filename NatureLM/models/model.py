@@ -26,6 +26,8 @@ from NatureLM.models.loss import LossOutput, TrainingBatch, teacher_forced
 from NatureLM.models.slots import SlotPrompt
 from NatureLM.prompts import Prompt, Template, ask
 
+GREEDY = Generation()
+"""How answers are decoded when nothing is said about it."""
 SHORTEST_S = 0.5
 """Shorter windows are padded with silence to this length before they are encoded, and count with their true length."""
 SLOTS = {"cuda": 256, "mps": 16, "cpu": 32}
@@ -192,6 +194,8 @@ class NatureLM(nn.Module):
         missing = int(SHORTEST_S * self.sample_rate) - waveforms.shape[1]
         if missing > 0:
             waveforms = F.pad(waveforms, (0, missing))
+        place = torch.arange(waveforms.shape[1], device=waveforms.device)
+        waveforms = waveforms.masked_fill(place >= lengths[:, None], 0.0)
         frames, counts = self.encoder(waveforms, lengths)
         frames = self.frame_norm(frames.to(next(self.projector.parameters()).dtype))
         frames, mask, tokens = self._masked(frames, counts)
@@ -205,7 +209,7 @@ class NatureLM(nn.Module):
         self,
         tokens: AudioTokens,
         queries: Sequence[str | Prompt],
-        generation: Generation = Generation(),
+        generation: Generation = GREEDY,
         *,
         merging_alpha: float = 1.0,
         constraints: Sequence[Trie | None] | None = None,
