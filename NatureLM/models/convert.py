@@ -28,6 +28,10 @@ from NatureLM.models.keymap import canonical_name
 from NatureLM.models.weight_file import open_weights, read_tensor
 
 PICKLES = (".pt", ".pth", ".bin", ".ckpt")
+_SCRIPT = str(Path(__file__).with_name("unpickle.py"))
+_CHILD = "import runpy, sys; del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
+"""Runs the script by itself: as a module it would import the models and take twice as long."""
+
 BEATS_METADATA = "beats_cfg"
 """Metadata key under which a converted BEATs file carries its configuration."""
 
@@ -84,14 +88,7 @@ def read_pickle(source: Path) -> Pickled:
     with tempfile.TemporaryDirectory() as folder:
         weights, notes = Path(folder, "w.safetensors"), Path(folder, "notes.json")
         child = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "NatureLM.models.unpickle",
-                str(source),
-                str(weights),
-                str(notes),
-            ],
+            [sys.executable, "-c", _CHILD, _SCRIPT, str(source), str(weights), str(notes)],
             env=os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
             capture_output=True,
             text=True,

@@ -347,6 +347,8 @@ class NatureLM(nn.Module):
         span = self.qformer.shape.span_frames
         if span is not None and frames.shape[1] < span:
             frames = F.pad(frames, (0, 0, 0, span - frames.shape[1]))
+        if getattr(self.encoder, "padding_rule", "exact") == "published":
+            counts = torch.full_like(counts, frames.shape[1])  # the reference forgets the padding here
         spans = torch.tensor([self.qformer.spans_in(n) for n in counts.tolist()])
         spans = spans.to(counts.device).clamp_min(1)
         tokens = spans * self.qformer.shape.queries

@@ -1,4 +1,4 @@
-"""The child process that takes the tensors out of a pickle: ``python -m NatureLM.models.unpickle SOURCE WEIGHTS NOTES``.
+"""The child process that takes the tensors out of a pickle: ``python unpickle.py SOURCE WEIGHTS NOTES``.
 
 Knows torch's restricted unpickler (``weights_only=True``) and nothing of models. The one surprise: configuration objects in
 a training checkpoint are read without their classes. Each becomes an inert record that remembers its fields and runs no
