@@ -27,7 +27,7 @@ FAMILY = "llama3"
 """The published model's LLM family."""
 
 
-def load(name: str, **options: Any) -> NatureLM:
+def load(name: str | Path, **options: Any) -> NatureLM:
     """Load a model by name: ``pocket``, a hub id or a folder.
 
     Args:

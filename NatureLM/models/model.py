@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -146,13 +147,13 @@ class NatureLM(nn.Module):
         self._folded: tuple[Any, Llama] | None = None
 
     @classmethod
-    def from_pretrained(cls, name: str, **options: Any) -> NatureLM:
+    def from_pretrained(cls, name: str | Path, **options: Any) -> NatureLM:
         """Load a model: ``pocket``, a hub id or a folder.
 
         Args:
             name: Which model.
-            **options: ``revision``, ``token``, ``cache_dir``, ``local_files_only``, ``llama_path``, ``dtype``, and any key of the
-                checkpoint's ``config.json`` to override.
+            **options: ``revision``, ``token``, ``cache_dir``, ``local_files_only``, ``device``, ``dtype``, ``sha256``,
+                ``parity``, and any key of the checkpoint's ``config.json`` to override, ``llama_path`` among them.
 
         Raises:
             CheckpointError: The weights do not fit, are damaged or are not there.
@@ -348,7 +349,9 @@ class NatureLM(nn.Module):
         if span is not None and frames.shape[1] < span:
             frames = F.pad(frames, (0, 0, 0, span - frames.shape[1]))
         if getattr(self.encoder, "padding_rule", "exact") == "published":
-            counts = torch.full_like(counts, frames.shape[1])  # the reference forgets the padding here
+            counts = torch.full_like(
+                counts, frames.shape[1]
+            )  # the reference forgets the padding here
         spans = torch.tensor([self.qformer.spans_in(n) for n in counts.tolist()])
         spans = spans.to(counts.device).clamp_min(1)
         tokens = spans * self.qformer.shape.queries
