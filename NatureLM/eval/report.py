@@ -20,6 +20,7 @@ from NatureLM.errors import StoreError
 from NatureLM.eval.report_document import Grid, Section, as_html, as_markdown
 from NatureLM.eval.report_sections import fault_section, score_sections
 from NatureLM.eval.score import OFFICIAL_REFERENCE, SCORER_VERSION, Evaluation
+from NatureLM.eval.stages import row_records
 
 NOT_STATED = "not stated"
 
@@ -54,7 +55,7 @@ class RunInfo:
 def write_report(
     evaluation: Evaluation, run: RunInfo, folder: str | Path, more: Sequence[Section] = ()
 ) -> list[Path]:
-    """Write ``card.json``, ``report.md``, ``report.html`` and, with official figures, ``official_metrics.json``.
+    """Write ``card.json``, ``report.md``, ``report.html``, ``rows.jsonl`` and, with official figures, ``official_metrics.json``.
 
     Args:
         evaluation: The scored predictions.
@@ -72,6 +73,7 @@ def write_report(
         "card.json": _json(result_card(evaluation, run), 2),
         "report.md": as_markdown(title, sections),
         "report.html": as_html(title, sections),
+        "rows.jsonl": "".join(_json(record, None) for record in row_records(evaluation)),
     }
     if evaluation.official:
         texts["official_metrics.json"] = _json(evaluation.official.metrics, 2)
@@ -85,7 +87,7 @@ def write_report(
     return [target / name for name in texts]
 
 
-def _json(value: Any, indent: int) -> str:
+def _json(value: Any, indent: int | None) -> str:
     return json.dumps(value, indent=indent, ensure_ascii=False, default=dict) + "\n"
 
 

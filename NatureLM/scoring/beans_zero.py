@@ -75,7 +75,7 @@ def score_official(
 ) -> OfficialScore:
     """Score rows as the official tool does.
 
-    Rows without a prediction are left out; the official tool stops at them.
+    Rows without a prediction are left out, though their labels are targets; the official tool stops at them.
 
     Args:
         rows: All rows of one file, in order.
@@ -85,38 +85,44 @@ def score_official(
     """
     known = beans_zero_components() if components is None else components
     unknown = dict.fromkeys(row.dataset for row in rows if row.dataset not in known)
-    groups: dict[str, list[int]] = {name: [] for name in known}
-    for index, row in enumerate(rows):
-        if row.dataset in known and row.prediction is not None:
-            groups[row.dataset].append(index)
+    groups, targets = _grouped(rows, known)
     processed: list[str | None] = [None] * len(rows)
     metrics: dict[str, Mapping[str, float]] = {}
     errors: dict[str, str] = {}
     captioning = None
     for name, indices in groups.items():
         if not indices:
+            if targets[name]:
+                errors[name] = "no metrics: no row has a prediction"
             continue
         labels = [rows[index].label for index in indices]
-        answers = process([rows[i].prediction or "" for i in indices], labels, known[name].task)
+        texts = [rows[index].prediction or "" for index in indices]
+        answers = process(texts, targets[name], known[name].task)
         for index, answer in zip(indices, answers, strict=True):
             processed[index] = answer
         if known[name].task == "captioning":
             captioning = score_captions(answers, labels, spice, no_spice_reason)
-        _report(_metrics(known[name].task, answers, labels, captioning), name, metrics, errors)
-    missing = tuple(name for name, indices in groups.items() if not indices)
+        found = _metrics(known[name].task, answers, labels, captioning)
+        if isinstance(found, str):
+            errors[name] = found
+        else:
+            metrics[name] = found
+    missing = tuple(name for name, labels in targets.items() if not labels)
     return OfficialScore(metrics, tuple(processed), captioning, missing, tuple(unknown), errors)
 
 
-def _report(
-    found: dict[str, float] | str,
-    name: str,
-    metrics: dict[str, Mapping[str, float]],
-    errors: dict[str, str],
-) -> None:
-    if isinstance(found, str):
-        errors[name] = found
-    else:
-        metrics[name] = found
+def _grouped(
+    rows: Sequence[PredictionRow], known: Mapping[str, Component]
+) -> tuple[dict[str, list[int]], dict[str, set[str]]]:
+    """Find the rows with a prediction, and the labels of all rows, of each component."""
+    groups: dict[str, list[int]] = {name: [] for name in known}
+    targets: dict[str, set[str]] = {name: set() for name in known}
+    for index, row in enumerate(rows):
+        if row.dataset in known:
+            targets[row.dataset].add(row.label)
+            if row.prediction is not None:
+                groups[row.dataset].append(index)
+    return groups, targets
 
 
 def _metrics(
@@ -134,21 +140,21 @@ def _metrics(
     return {"spider_score": captions.spider}
 
 
-def process(predictions: Iterable[str], labels: Iterable[str], task: str) -> list[str]:
+def process(predictions: Iterable[str], targets: Iterable[str], task: str) -> list[str]:
     """Match predictions onto the label strings of the same file.
 
     Args:
         predictions: Raw text of the model.
-        labels: Raw references of the same component; they are the targets.
+        targets: Raw references of the same component.
         task: ``classification``, ``detection`` or ``captioning``.
     """
     if task == "captioning":
         return list(predictions)
     if task == "classification":
-        targets = LabelMatcher(labels)
-        return [targets.nearest(until_end_of_text(text)).label for text in predictions]
-    targets = LabelMatcher({*labels, NONE})
-    return [", ".join(_near(part, targets) for part in text.split(",")) for text in predictions]
+        matcher = LabelMatcher(targets)
+        return [matcher.nearest(until_end_of_text(text)).label for text in predictions]
+    matcher = LabelMatcher({*targets, NONE})
+    return [", ".join(_near(part, matcher) for part in text.split(",")) for text in predictions]
 
 
 def _near(part: str, targets: LabelMatcher) -> str:

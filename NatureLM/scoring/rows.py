@@ -87,6 +87,7 @@ class PredictionFile:
 class _Reading:
     rows: list[PredictionRow] = field(default_factory=list)
     faults: list[RowFault] = field(default_factory=list)
+    number: str = ""  # kind of the first prediction that is a JSON number
 
 
 def read_predictions(path: str | Path) -> PredictionFile:
@@ -115,6 +116,8 @@ def read_predictions(path: str | Path) -> PredictionFile:
     if missing and (is_csv or not reading.rows):
         raise FormatError(_lacks(path, missing, reading.faults))
     stop = _official_stop(reading.rows, is_csv=is_csv)
+    if reading.number and not stop:
+        stop = f"AttributeError: '{reading.number}' object has no attribute 'split'"
     faults = [*reading.faults, *_numeric_faults(reading.rows, stop)]
     faults.sort(key=lambda fault: fault.row)
     return PredictionFile(tuple(reading.rows), tuple(faults), stop, str(path))
@@ -183,6 +186,8 @@ def _take(number: int, values: dict[str, Any], reading: _Reading) -> None:
         fault("label", f"{_show(values.get('label'))}; expected text")
         return
     prediction = _text(values.get("prediction"))
+    if prediction is not None and not isinstance(values["prediction"], str):
+        reading.number = reading.number or type(values["prediction"]).__name__
     if prediction is None:
         fault("prediction", f"{_show(values.get('prediction'))}; expected text")
     row_id = _text(values.get("id")) or ""

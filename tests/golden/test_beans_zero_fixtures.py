@@ -19,7 +19,7 @@ FOLDER = Path(
 )
 FILES = sorted(
     path.relative_to(FOLDER).as_posix()
-    for path in FOLDER.rglob("*.jsonl")
+    for path in (*FOLDER.rglob("*.jsonl"), *FOLDER.rglob("*.csv"))
     if path.relative_to(FOLDER).parts[0] not in ("expected", "processed", "beans_next")
 )
 CASES = sorted(path.name for path in (FOLDER / "beans_next").glob("*") if path.is_dir())

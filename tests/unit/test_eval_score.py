@@ -171,6 +171,17 @@ def test_a_taxonomy_becomes_a_lookup():
     assert look("Nobody") is None
 
 
+def test_a_component_without_a_single_prediction_is_not_silently_absent():
+    rows = [
+        PredictionRow(1, "lifestage", None, "adult"),
+        PredictionRow(2, "zf-indiv", "One", "One"),
+    ]
+    found = evaluate_rows(rows, ScoreSettings(resamples=0))
+    assert found.official.errors == {"lifestage": "no metrics: no row has a prediction"}
+    assert "lifestage" not in found.official.missing
+    assert found.corrected.components["lifestage"].metrics["accuracy_normalised"] == 0
+
+
 def test_rows_of_no_benchmark_are_refused():
     with pytest.raises(FormatError, match="no row of a known component"):
         evaluate_rows([PredictionRow(1, "mine", "a", "b")])

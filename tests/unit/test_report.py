@@ -12,6 +12,7 @@ from NatureLM.eval.report_document import Figure, Grid, Section, as_html, as_mar
 from NatureLM.eval.report_plots import plot
 from NatureLM.eval.score import ScoreSettings, evaluate_file, evaluate_rows
 from NatureLM.scoring.rows import PredictionRow
+from NatureLM.scoring.vocabulary import beans_zero_components
 
 FIXTURES = Path(__file__).parents[1] / "golden" / "beans_zero"
 NASTY = "<script>alert('x')</script> | pipe"
@@ -109,6 +110,25 @@ def test_the_card_reads_back_and_holds_versions_and_intervals(evaluation, tmp_pa
         "unseen-family-tax": "per file licenses, please see individual files",
         "captioning": "per file licenses, please see individual files",
     }
+
+
+def test_every_row_is_there_with_what_became_of_it(evaluation, tmp_path):
+    write_report(evaluation, RUN, tmp_path)
+    records = [
+        json.loads(line)
+        for line in (tmp_path / "rows.jsonl").read_text("utf-8").split("\n")
+        if line
+    ]
+    assert [each["row"] for each in records] == [row.number for row in evaluation.file.rows]
+    invalid, failed = records[1], records[2]
+    assert (invalid["labels"], invalid["invalid"], invalid["official"]) == ([], True, "nestling")
+    assert (failed["labels"], failed["invalid"], failed["official"]) == (None, False, None)
+
+
+def test_the_page_of_benchmarks_lists_every_component():
+    page = (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text("utf-8")
+    for each in beans_zero_components().values():
+        assert re.search(rf"^\| {each.name} \| [CDT] \| {each.rows} \|", page, re.MULTILINE)
 
 
 def test_what_is_not_known_is_said_to_be_so(evaluation):

