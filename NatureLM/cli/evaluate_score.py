@@ -41,6 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_statistics(parser)
     parser.add_argument(
+        "--taxonomy",
+        action="store_true",
+        help="give credit for genus and family of common names too (needs the pocket model's names)",
+    )
+    parser.add_argument(
         "--spice-jars",
         type=Path,
         metavar="FOLDER",
@@ -65,7 +70,11 @@ def add_statistics(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Score the file, print, and write the report if asked for."""
     settings = ScoreSettings(
-        args.scorer, max(args.resamples, 0), args.seed, args.spice_jars, lookup=cached_lookup()
+        args.scorer,
+        max(args.resamples, 0),
+        args.seed,
+        args.spice_jars,
+        lookup=cached_lookup() if args.taxonomy else None,
     )
     evaluation = evaluate_file(args.file, settings)
     if args.json:

@@ -1,13 +1,17 @@
 """Ranks of common names for taxonomic credit, from the taxonomy of the compact encoder.
 
-Knows both vocabularies of ranks and nothing of scores. Nothing is fetched: without the names in the cache there is no lookup.
+Knows both vocabularies of ranks and nothing of scores. Nothing is fetched. The cache is the models' room, which torch comes with, so
+it is entered only when somebody asks for names.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+import importlib
+from typing import Any, Protocol
 
+from NatureLM.errors import DependencyError
 from NatureLM.scoring.taxonomic import Lookup, Ranks
+from NatureLM.taxonomy.names import load_taxonomy
 
 
 class Named(Protocol):
@@ -41,15 +45,16 @@ def lookup_in(taxonomy: Names) -> Lookup:
     return look
 
 
-def cached_lookup() -> Lookup | None:
-    """Look names up in the taxonomy of the cached parts; ``None`` when they were never fetched."""
-    try:
-        from NatureLM.models import parts
-    except ImportError:
-        return None
-    from NatureLM.taxonomy.names import load_taxonomy
+def cached_lookup() -> Lookup:
+    """Look names up in the taxonomy of the pocket model's cached parts; nothing is fetched.
 
+    Raises:
+        DependencyError: The names were never fetched.
+    """
+    parts: Any = importlib.import_module("NatureLM.models.parts")
     labels, birds = parts.cached("birdnet-labels"), parts.cached("birdnames-ebird")
     if labels is None or birds is None:
-        return None
+        raise DependencyError(
+            "the names of taxa are not in the cache; fetch them with: naturelm models pull pocket"
+        )
     return lookup_in(load_taxonomy(labels, birds))

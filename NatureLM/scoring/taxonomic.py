@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from NatureLM.scoring.classification import LabelCounts, count_labels
 from NatureLM.scoring.corrected import Outcome
+from NatureLM.scoring.normalize import answered
 
 RANKS = ("species", "genus", "family")
 
@@ -76,20 +78,21 @@ class TaxonomicCredit:
 def taxonomic_credit(outcomes: Sequence[Outcome], lookup: Lookup) -> TaxonomicCredit | None:
     """Give credit at species, genus and family over the rows that have one known taxon.
 
+    An answer outside the vocabulary earns credit too when it names a taxon.
+
     Returns:
         The credit, or ``None`` when no reference is a known taxon.
     """
-    known: dict[frozenset[str], Ranks | None] = {}
+    look = cache(lookup)
 
-    def ranks(labels: frozenset[str]) -> Ranks | None:
-        if labels not in known:
-            known[labels] = lookup(next(iter(labels))) if len(labels) == 1 else None
-        return known[labels]
+    def named(outcome: Outcome) -> Ranks:
+        text = next(iter(outcome.given), answered(outcome.row.prediction or ""))
+        return look(text) or Ranks()
 
     pairs = [
-        (truth, ranks(outcome.given) or Ranks())
+        (truth, named(outcome))
         for outcome in outcomes
-        if (truth := ranks(outcome.truth)) is not None
+        if len(outcome.truth) == 1 and (truth := look(next(iter(outcome.truth)))) is not None
     ]
     if not pairs:
         return None

@@ -3,6 +3,7 @@ import os
 import stat
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -180,6 +181,30 @@ def test_a_component_without_a_single_prediction_is_not_silently_absent():
     assert found.official.errors == {"lifestage": "no metrics: no row has a prediction"}
     assert "lifestage" not in found.official.missing
     assert found.corrected.components["lifestage"].metrics["accuracy_normalised"] == 0
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_common_names_earn_credit_from_the_cached_names(tmp_path, monkeypatch, capsys, cached):
+    labels, birds = tmp_path / "labels.txt", tmp_path / "birds.csv"
+    labels.write_text(
+        "Turdus merula_Eurasian Blackbird\nTurdus pilaris_Fieldfare\n", encoding="utf-8"
+    )
+    birds.write_text(
+        "scientific_name,ebird_order,ebird_family\nTurdus merula,Passeriformes,Turdidae\n"
+        "Turdus pilaris,Passeriformes,Turdidae\n",
+        encoding="utf-8",
+    )
+    files = {"birdnet-labels": labels, "birdnames-ebird": birds} if cached else {}
+    monkeypatch.setitem(sys.modules, "NatureLM.models.parts", SimpleNamespace(cached=files.get))
+    path = write(tmp_path / "p.jsonl", row("Fieldfare", "Eurasian Blackbird", "cbi"))
+    code, out, err = shown(capsys, path, "--json", "--taxonomy")
+    if cached:
+        credit = json.loads(out)["corrected"]["cbi"]["taxonomic"]
+        assert credit["accuracy"] == {"species": 0, "genus": 1, "family": 1}
+        assert code == 0
+    else:
+        assert code == 2
+        assert "naturelm models pull pocket" in err
 
 
 def test_rows_of_no_benchmark_are_refused():
