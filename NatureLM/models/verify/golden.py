@@ -36,29 +36,42 @@ class Check:
         difference: Largest absolute difference, relative where ``note`` says so; infinite when shapes or texts differ.
         tolerance: What it may be.
         note: What a reader should know, such as which file was meant.
+        skipped: Whether nothing was compared; ``note`` says why.
     """
 
     stage: str
     difference: float
     tolerance: float
     note: str = ""
+    skipped: bool = False
 
     @property
     def passed(self) -> bool:
         """Whether the difference is within the tolerance."""
         return self.difference <= self.tolerance
 
+    @property
+    def verdict(self) -> str:
+        """``pass``, ``fail`` or ``skip``."""
+        if self.skipped:
+            return "skip"
+        return "pass" if self.passed else "fail"
+
     def as_row(self) -> dict[str, Any]:
         """Give a JSON-able row; an infinite difference is the text ``inf``."""
         finite = self.difference if np.isfinite(self.difference) else "inf"
-        verdict = "pass" if self.passed else "fail"
         return {
             "stage": self.stage,
             "max_abs_difference": finite,
             "tolerance": self.tolerance,
-            "verdict": verdict,
+            "verdict": self.verdict,
             "note": self.note,
         }
+
+
+def skipped(stage: str, why: str) -> Check:
+    """Say that nothing was compared."""
+    return Check(stage, 0.0, 0.0, why, skipped=True)
 
 
 def compare(stage: str, found: Any, golden: Any, tolerance: float, note: str = "") -> Check:
