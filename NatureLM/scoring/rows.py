@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from NatureLM.errors import FormatError
+from NatureLM.scoring.official_reader import is_numeric, official_type, reads_as_number
 
 REQUIRED = ("prediction", "label", "dataset_name")
 
@@ -115,12 +116,21 @@ def read_predictions(path: str | Path) -> PredictionFile:
         raise FormatError(f"{path}: holds no rows; expected columns {', '.join(REQUIRED)}")
     if missing and (is_csv or not reading.rows):
         raise FormatError(_lacks(path, missing, reading.faults))
-    stop = _official_stop(reading.rows, is_csv=is_csv)
-    if reading.number and not stop:
-        stop = f"AttributeError: '{reading.number}' object has no attribute 'split'"
-    faults = [*reading.faults, *_numeric_faults(reading.rows, stop)]
-    faults.sort(key=lambda fault: fault.row)
+    texts = [row.prediction for row in reading.rows]
+    kind = official_type(texts, is_csv=is_csv) or reading.number
+    stop = f"AttributeError: '{kind}' object has no attribute 'split'" if kind else None
+    if stop and is_numeric(texts, is_csv=is_csv):
+        reading.faults += _numeric_faults(reading.rows, stop)
+    faults = sorted(reading.faults, key=lambda fault: fault.row)
     return PredictionFile(tuple(reading.rows), tuple(faults), stop, str(path))
+
+
+def _numeric_faults(rows: list[PredictionRow], stop: str) -> Iterator[RowFault]:
+    """Name the rows of a column of numbers, which the official tool cannot take although we can."""
+    for row in rows:
+        if row.prediction is not None and reads_as_number(row.prediction):
+            message = f"{_show(row.prediction)} is kept as text; the official tool reads a number and stops ({stop})"
+            yield RowFault(row.number, "prediction", message, row.dataset)
 
 
 def _lacks(path: str | Path, missing: set[str], faults: list[RowFault]) -> str:
@@ -258,47 +268,3 @@ def _decoded(value: Any) -> Any:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-_PANDAS_NOTHING = frozenset(
-    """
-    #N/A|#N/A N/A|#NA|-1.#IND|-1.#QNAN|-NaN|-nan|1.#IND|1.#QNAN|<NA>|N/A|NA|NULL|NaN|None|n/a|nan|null|
-    """.strip().split("|")
-)
-"""Cells that pandas, which the official tool reads with, takes for missing."""
-
-
-def _official_stop(rows: list[PredictionRow], *, is_csv: bool) -> str | None:
-    """Say what stops the official tool on these rows: its reader turns text into numbers or into nothing."""
-    texts = [row.prediction for row in rows]
-    present = [
-        text for text in texts if text is not None and not (is_csv and text in _PANDAS_NOTHING)
-    ]
-    if texts and present and all(_reads_as_number(text) for text in present):
-        whole = len(present) == len(texts) and not any(
-            "." in text or "e" in text.lower() for text in present
-        )
-        return f"AttributeError: '{'int' if whole else 'float'}' object has no attribute 'split'"
-    if len(present) < len(texts):
-        return "AttributeError: 'float' object has no attribute 'split'"
-    return None
-
-
-def _reads_as_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text)) and "_" not in text
-    except ValueError:
-        return False
-
-
-def _numeric_faults(rows: list[PredictionRow], stop: str | None) -> Iterator[RowFault]:
-    """Name the rows of a column of numbers, which the official tool cannot take although we can."""
-    if stop is None or not all(_reads_as_number(row.prediction or "0") for row in rows):
-        return
-    for row in rows:
-        if row.prediction is not None:
-            message = (
-                f"{_show(row.prediction)} is kept as text; every prediction is a number, so the official tool "
-                f"reads numbers and stops ({stop})"
-            )
-            yield RowFault(row.number, "prediction", message, row.dataset)

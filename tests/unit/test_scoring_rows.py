@@ -1,9 +1,12 @@
+import csv
 import json
+import random
 
 import pytest
 
 from NatureLM.errors import FormatError
-from NatureLM.scoring.rows import _PANDAS_NOTHING, read_predictions
+from NatureLM.scoring.official_reader import NOTHING
+from NatureLM.scoring.rows import read_predictions
 
 
 def jsonl(tmp_path, *rows):
@@ -46,7 +49,48 @@ def test_csv_keeps_none_empty_commas_newlines_and_numbers(tmp_path):
 
 def test_the_cells_that_pandas_takes_for_missing_are_known():
     pandas = pytest.importorskip("pandas")
-    assert pandas._libs.parsers.STR_NA_VALUES == _PANDAS_NOTHING
+    assert pandas._libs.parsers.STR_NA_VALUES == NOTHING
+
+
+WORDS = [
+    "1",
+    "2.5",
+    "None",
+    "",
+    "nan",
+    "NA",
+    "a",
+    "1e5",
+    " 7",
+    "007",
+    "inf",
+    "1_0",
+    "True",
+    "FALSE",
+    "\u0661",
+]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+@pytest.mark.parametrize("seed", range(60))
+def test_what_the_official_tool_reads_is_what_pandas_reads(tmp_path, kind, seed):
+    pandas = pytest.importorskip("pandas")
+    rng = random.Random(seed)
+    rows = [row(text) for text in rng.choices(rng.sample(WORDS, 3), k=rng.randint(1, 4))]
+    path = tmp_path / f"p.{kind}"
+    if kind == "csv":
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+        column = pandas.read_csv(path)["prediction"]
+    else:
+        path.write_text("".join(json.dumps(each) + "\n" for each in rows), encoding="utf-8")
+        column = pandas.read_json(path, lines=True)["prediction"]
+    strange = next((type(x).__name__ for x in column if not isinstance(x, str)), None)
+    stop = read_predictions(path).official_stop
+    assert (stop is None) == (strange is None)
+    assert not strange or strange.rstrip("_0123456789") in stop
 
 
 def test_bad_rows_are_named_and_the_rest_is_kept(tmp_path):
