@@ -82,7 +82,7 @@ def find_spice(folder: str | Path | None = None) -> JavaSpice:
         raise DependencyError(
             f"SPICE needs Java and its jars; name their folder with --spice-jars or {ENVIRONMENT}"
         )
-    jar = Path(named) / _JAR
+    jar = Path(named).resolve() / _JAR
     missing = [
         name for name in (jar, *(jar.parent / "lib" / x for x in _CORENLP)) if not name.exists()
     ]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from NatureLM.errors import FormatError
-from NatureLM.scoring.official_reader import is_numeric, official_type, reads_as_number
+from NatureLM.scoring.official_reader import NOTHING, is_numeric, official_type, reads_as_number
 
 REQUIRED = ("prediction", "label", "dataset_name")
 
@@ -74,7 +74,7 @@ class PredictionFile:
     Attributes:
         rows: Rows in file order; a row whose prediction is missing is here with ``prediction=None``.
         faults: Rows that could not be used, in file order.
-        official_stop: What stops the official tool on this file, as ``AttributeError: ...``, or ``None``.
+        official_stop: What stops the official tool on this file, such as ``AttributeError: ...``, or ``None``.
         name: The file as the user gave it.
     """
 
@@ -119,6 +119,9 @@ def read_predictions(path: str | Path) -> PredictionFile:
     texts = [row.prediction for row in reading.rows]
     kind = official_type(texts, is_csv=is_csv) or reading.number
     stop = f"AttributeError: '{kind}' object has no attribute 'split'" if kind else None
+    unread = next((row for row in reading.rows if is_csv and row.label in NOTHING), None)
+    if unread and not stop:
+        stop = f"a missing value in place of the label {_show(unread.label)} (row {unread.number})"
     if stop and is_numeric(texts, is_csv=is_csv):
         reading.faults += _numeric_faults(reading.rows, stop)
     faults = sorted(reading.faults, key=lambda fault: fault.row)

@@ -47,6 +47,13 @@ def test_csv_keeps_none_empty_commas_newlines_and_numbers(tmp_path):
     assert file.official_stop == "AttributeError: 'float' object has no attribute 'split'"
 
 
+def test_a_csv_whose_labels_read_as_missing_stops_the_official_tool(tmp_path):
+    path = tmp_path / "p.csv"
+    path.write_text("prediction,label,dataset_name\nnothing,None,hiceas\n", encoding="utf-8")
+    stop = read_predictions(path).official_stop
+    assert stop == 'a missing value in place of the label "None" (row 1)'
+
+
 def test_the_cells_that_pandas_takes_for_missing_are_known():
     pandas = pytest.importorskip("pandas")
     assert pandas._libs.parsers.STR_NA_VALUES == NOTHING
