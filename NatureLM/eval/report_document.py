@@ -174,13 +174,13 @@ p { max-width: 50rem; margin: .5rem 0; overflow-wrap: anywhere; }
 table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; color: var(--soft); padding: .2rem 0; }
 th, td { text-align: left; padding: .28rem .7rem; border-bottom: 1px solid var(--line); vertical-align: top;
-  max-width: 42rem; overflow-wrap: anywhere; }
+  max-width: 42rem; overflow-wrap: break-word; }
 th:first-child, td:first-child { white-space: nowrap; }
 th { color: var(--soft); font-weight: 600; white-space: nowrap; }
 tbody tr:nth-child(even) { background: var(--band); }
 .right { text-align: right; white-space: nowrap; }
-figure { margin: 1rem 0; }
-figure img { display: block; max-width: 100%; height: auto; }
+figure { margin: 1rem 0; overflow-x: auto; }
+figure img { display: block; width: 100%; min-width: 36rem; max-width: 52rem; height: auto; }
 figcaption { color: var(--soft); font-size: .88rem; max-width: 50rem; margin-top: .3rem; }
 details { border: 1px solid var(--line); border-radius: 6px; margin: .6rem 0; padding: 0 .9rem; }
 details[open] { padding-bottom: .6rem; }

@@ -131,8 +131,8 @@ def matching_plot(evaluation: Evaluation) -> Figure | None:
         legend(axes, ink, loc="upper center", bbox_to_anchor=(0.45, 0), ncols=4, borderaxespad=3.6)
 
     caption = (
-        "Score by way of matching. Filled dot: spelling forgiven, with its interval; what lies to the right of it is credit for "
-        "forced matching."
+        "Score by way of matching. Filled dot: spelling forgiven, with its interval. A diamond to the right of it is credit for "
+        "forcing answers onto the nearest label. Strict F1 can be the highest: misspelt wrong labels go unseen."
     )
     return plot(draw, caption, 1.3 + 0.27 * len(lines))
 
