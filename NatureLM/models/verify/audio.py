@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from NatureLM.audio.kaiser import resample
+from NatureLM.audio.kaiser import resample_kaiser
 from NatureLM.config import Generation
 from NatureLM.models.model import NatureLM
 from NatureLM.models.verify.golden import (
@@ -103,7 +103,7 @@ def processed(path: Path, length: int) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Decode, mix, resample, cut, pad and clamp as the reference's processor does."""
     decoded, rate = soundfile.read(path, dtype="float64", always_2d=True)
     mono = decoded.mean(axis=1)
-    heard = (mono if rate == RATE_HZ else resample(mono, rate, RATE_HZ))[:length]
+    heard = (mono if rate == RATE_HZ else resample_kaiser(mono, rate, RATE_HZ))[:length]
     padded = np.zeros(length)
     padded[: len(heard)] = np.clip(heard, -1.0, 1.0)
     return padded
@@ -114,7 +114,8 @@ def _compare_tone(key: str, case: dict[str, Any]) -> Iterator[Check]:
     seconds = float(case["input"].split(" s of ")[0])
     t = np.arange(round(seconds * rate)) / rate
     tones = [(float(a), float(f)) for a, f in _TONE.findall(case["input"])]
-    found = resample(sum(a * np.sin(2 * np.pi * f * t) for a, f in tones), rate, RATE_HZ)
+    tone = np.sum([a * np.sin(2 * np.pi * f * t) for a, f in tones], axis=0)
+    found = resample_kaiser(tone, rate, RATE_HZ)
     stage = f"resampling {rate} Hz"
     yield compare_exactly(f"{stage}: samples", len(found), case["n_out_nonzero"])
     count = len(case["first"])

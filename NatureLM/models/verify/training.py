@@ -30,7 +30,7 @@ RATE, WEIGHT_DECAY, MAX_NORM, MAX_VALUE = 1e-3, 0.05, 2.0, 1.0
 TINY_NORM = 1e-6
 """Below this a gradient's norm is rounding noise and is compared absolutely."""
 
-SPREAD = 1.5
+SPREAD = 2.0
 """How much wider than the reference's own the spread of bfloat16 may be."""
 
 
