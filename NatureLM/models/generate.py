@@ -131,7 +131,7 @@ def _extras(prompts: Sequence[SlotPrompt], generation: Generation, ends: Ends) -
 class _FirstRowStops(StoppingCriteria):
     """The reference's rule: everything ends when the first row has said token 2."""
 
-    def __call__(self, input_ids: Tensor, _scores: Tensor, **_: Any) -> Tensor:
+    def __call__(self, input_ids: Tensor, _scores: Any, **_: Any) -> Tensor:
         """Say for every row whether it has ended."""
         ended = bool(input_ids.shape[1]) and int(input_ids[0, -1]) == PUBLISHED_STOP_ID
         return torch.full((len(input_ids),), ended, device=input_ids.device, dtype=torch.bool)
