@@ -2,13 +2,15 @@
 
 A subcommand's module offers ``add_arguments(parser)`` and ``run(args) -> exit code``; it is imported only when asked for, so
 that ``naturelm --help`` stays instant. Exit codes: 0 done, 2 refused, 3 finished but some recordings were unreadable,
-4 the results could not be stored, 130 stopped by the user.
+4 the results could not be stored, 130 stopped by the user, 141 nobody reads the output any more.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -21,7 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 """Subcommand -> (module, one line of help)."""
 
-REFUSED, UNREADABLE, NOT_STORED, STOPPED = 2, 3, 4, 130
+REFUSED, UNREADABLE, NOT_STORED, STOPPED, UNREAD = 2, 3, 4, 130, 141
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,7 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     chosen = next((word for word in arguments if not word.startswith("-")), None)
-    args = _parser(chosen).parse_args(arguments)
+    parser = _parser(chosen)
+    args, more = parser.parse_known_args(arguments)
+    if more and not _taken(args, more):
+        parser.error(f"unrecognized arguments: {' '.join(more)}")
     if args.command is None:
         _parser(None).print_help()
         return REFUSED
@@ -47,10 +52,18 @@ def _parser(chosen: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     for name, (module, summary) in COMMANDS.items():
-        command = commands.add_parser(name, help=summary, description=summary)
+        command = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
         if name == chosen:
             importlib.import_module(module).add_arguments(command)
     return parser
+
+
+def _taken(args: argparse.Namespace, more: list[str]) -> bool:
+    """Take recordings that stand behind an option, which argparse leaves over, along with those before it."""
+    if not hasattr(args, "recordings") or any(word.startswith("-") for word in more):
+        return False
+    args.recordings += more
+    return True
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -65,4 +78,13 @@ def _run(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("naturelm: stopped", file=sys.stderr)
         return STOPPED
+    except BrokenPipeError:
+        _forget_standard_output()
+        return UNREAD
     return code
+
+
+def _forget_standard_output() -> None:
+    """Keep the interpreter from complaining, on its way out, about a pipe that nobody reads."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
