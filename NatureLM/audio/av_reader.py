@@ -31,6 +31,9 @@ LONGEST_GAP_S = 60.0
 
 _BY_BYTES = ("mp3", "aac")
 
+_SURE_GAP = 8192
+"""Samples beyond which a jump cannot be a whim of a block size."""
+
 
 def _errors() -> tuple[type[Exception], ...]:
     import av
@@ -135,37 +138,42 @@ class AvReader:
 
     def _placed(self, dtype: str, start: int) -> Iterator[np.ndarray]:
         """Yield frames and the silence between them."""
-        position, clock = (
-            0,
-            _Clock(self._stream, self._first, self.rate_hz, self._container.format.name),
-        )
-        for frame in self._frames.all(self._first):
+        container = self._container.format.name
+        clock = _Clock(self._stream, self._first, self.rate_hz, container)
+        position = 0
+        for frame, lost, following in _with_following(self._frames.all(self._first)):
             if frame.sample_rate != self.rate_hz:
                 self._findings.add("rate_change")
                 return
-            gap = clock.gap(frame, position, self._frames.take_lost())
-            if gap and self._believable(position + gap):
-                if position + gap > start:
-                    self._findings.add_gap(position / self.rate_hz, (position + gap) / self.rate_hz)
-                for first in range(0, gap, BLOCK_SAMPLES):
-                    yield np.zeros((min(BLOCK_SAMPLES, gap - first), self.channels), dtype)
-                position += gap
-            elif gap:
-                self._findings.add_gap(position / self.rate_hz, position / self.rate_hz)
+            gap = clock.gap(frame, following, position, lost)
+            if gap and not self._believable(position, gap):
                 clock.forget(gap)
-            position += frame.samples
-            self._frames.count(frame.samples)
+                gap = 0
+            primed = not position and gap < _SURE_GAP
+            if gap and not primed and position + gap > start:
+                self._findings.add_gap(position / self.rate_hz, (position + gap) / self.rate_hz)
+            for first in range(0, gap, BLOCK_SAMPLES):
+                yield np.zeros((min(BLOCK_SAMPLES, gap - first), self.channels), dtype)
+            position += gap + frame.samples
             yield _samples(frame, dtype)
         if self._frames.unfinished:
             self._findings.add("truncated")
 
-    def _believable(self, end: int) -> bool:
-        """Say whether a gap may end there."""
-        known = self.expected_samples
-        return (
-            end <= (known + self.rate_hz if known else 0)
-            or end <= self._frames.samples + LONGEST_GAP_S * self.rate_hz
-        )
+    def _believable(self, position: int, gap: int) -> bool:
+        """Say whether a gap may be that long."""
+        room = (self.expected_samples or 0) + self.rate_hz - position
+        return gap <= max(room, LONGEST_GAP_S * self.rate_hz)
+
+
+def _with_following(frames: Iterator[tuple[Any, int]]) -> Iterator[tuple[Any, int, Any]]:
+    """Yield each frame, what was lost before it, and the frame after it."""
+    held: tuple[Any, int] | None = None
+    for frame, lost in frames:
+        if held:
+            yield *held, frame
+        held = frame, lost
+    if held:
+        yield *held, None
 
 
 class _Frames:
@@ -175,7 +183,6 @@ class _Frames:
         self._container, self._stream = container, stream
         self.failures = 0
         self.unfinished = False
-        self.samples = 0
         self._lost = self._good = 0
         self._running = self._decode()
 
@@ -183,19 +190,14 @@ class _Frames:
         """Take the first frame; ``None`` when there is none."""
         return next(self._running, None)
 
-    def all(self, first: Any) -> Iterator[Any]:
-        """Yield every frame, led by the one that was taken before."""
-        yield first
-        yield from self._running
-
-    def count(self, samples: int) -> None:
-        """Note that samples were given out."""
-        self.samples += samples
-
-    def take_lost(self) -> int:
-        """Return how many samples the bytes lost since the last frame stand for."""
-        lost, self._lost = self._lost, 0
-        return round(lost * self.samples / self._good) if self._good else 0
+    def all(self, first: Any) -> Iterator[tuple[Any, int]]:
+        """Yield every frame, led by the one taken before, with the samples that the bytes lost before it stand for."""
+        yield first, 0
+        samples = first.samples
+        for frame in self._running:
+            lost, self._lost = self._lost, 0
+            yield frame, round(lost * samples / self._good) if self._good else 0
+            samples += frame.samples
 
     def _decode(self) -> Iterator[Any]:
         errors = _errors()
@@ -243,25 +245,33 @@ class _Clock:
         self._by_bytes = container in _BY_BYTES
         self._shift = 0
 
-    def gap(self, frame: Any, position: int, lost: int) -> int:
+    def gap(self, frame: Any, following: Any, position: int, lost: int) -> int:
         """Return how many samples are missing before a frame.
 
         Args:
             frame: The frame.
-            position: Where it would stand if nothing was missing.
+            following: The one after it: the stamps of Vorbis jump ahead for a single frame where the block size changes.
+            position: Where the frame would stand if nothing was missing.
             lost: Samples that the bytes lost before it stand for.
         """
-        if frame.pts is None or self._origin is None or not self._seconds:
+        at = self._place(frame)
+        if at is None:
             return 0
-        by_stamp = (
-            round((frame.pts - self._origin) * self._seconds * self._rate) + self._shift - position
-        )
-        gap = by_stamp if by_stamp > self._tolerance else 0
+        gap = at - position if at - position > self._tolerance else 0
+        after = self._place(following) if following is not None else None
+        confirmed = after is None or abs(after - at - frame.samples) <= self._tolerance
+        if gap < _SURE_GAP and not (confirmed and following is not None):
+            gap = 0
         if self._by_bytes and lost > gap:
             whole = max(1, round(lost / frame.samples)) * frame.samples
             self._shift += whole - gap
             return whole
         return gap
+
+    def _place(self, frame: Any) -> int | None:
+        if frame.pts is None or self._origin is None or not self._seconds:
+            return None
+        return round((frame.pts - self._origin) * self._seconds * self._rate) + self._shift
 
     def forget(self, gap: int) -> None:
         """Take a gap for an error of the time stamps, here and from here on."""

@@ -13,7 +13,7 @@ FLAGS: dict[str, str] = {
     "size_wrapped": "The file has outgrown the 4 GB that its header can count; all samples were analysed.",
     "suffix_mismatch": "The name says one format and the content another; the content was believed.",
     "gap": "A stretch could not be decoded; silence stands in its place, and times after it stay right.",
-    "resampled_midway": "The sample rate changes within the file; what follows the change was left out.",
+    "rate_change": "The sample rate changes within the file; what follows the change was left out.",
     "decoder_fallback": "The first decoder gave up within the file; a second one went on at the same sample.",
     "not_finite": "Some samples were not numbers or infinite; they were set to zero.",
     "overrange": "Some samples lie beyond full scale; they were clipped.",

@@ -186,13 +186,12 @@ class Recording:
         duration_s = conditioner.samples / self.rate_hz
         while is_full(plan.start_s(index) + plan.window_s, duration_s):
             start_s = plan.start_s(index)
-            yield self._cut(
-                belt, Window(index, start_s, min(start_s + plan.window_s, duration_s)), rate_hz
-            )
+            end_s = min(start_s + plan.window_s, duration_s)
+            yield self._cut(belt, Window(index, start_s, end_s), rate_hz)
             index += 1
         tail = tail_window(index, duration_s, plan)
         if tail is not None:
-            yield self._cut(belt, tail, rate_hz)
+            yield tail, belt.take(round(tail.start_s * rate_hz), belt.end)
 
     @staticmethod
     def _cut(belt: Belt, window: Window, rate_hz: int) -> tuple[Window, np.ndarray]:
