@@ -88,6 +88,12 @@ def _add_window_arguments(group: argparse._ArgumentGroup) -> None:
         default="keep",
         help="what remains after the last full window (keep)",
     )
+    add(
+        "--force-rate",
+        type=int,
+        metavar="HZ",
+        help="believe this sample rate instead of the files'",
+    )
     add("--skip-short", action="store_true", help="leave out recordings shorter than 0.5 s")
     add(
         "--ask-silence",
@@ -283,6 +289,7 @@ def _settings(args: argparse.Namespace, job: Job) -> PipelineSettings:
         ask_silence=args.ask_silence,
         skip_short=args.skip_short,
         cpu_fallback=args.cpu_fallback,
+        force_rate_hz=args.force_rate,
     )
 
 

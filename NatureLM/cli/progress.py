@@ -71,8 +71,9 @@ class Tally:
         self.skipped += not piece.answers and not piece.error_code
         if piece.error_code:
             self.faults[piece.error_code] += 1
-        if piece.answers and piece.duration_s:
-            self._share = min(1.0, piece.answers[-1].end_s / piece.duration_s)
+        expected_s = piece.metadata.get("expected_s") or piece.duration_s
+        if piece.answers and expected_s:
+            self._share = min(1.0, piece.answers[-1].end_s / expected_s)
         of_windows = {flag for answer in piece.answers for flag in answer.flags}
         self.flagged_windows.update(of_windows - {*piece.flags})
         new = tuple(flag for flag in piece.flags if flag not in self._flags)

@@ -18,8 +18,9 @@ Queries = str | Sequence[str] | Sequence[Sequence[str]]
 
 
 def several(recordings: T | Iterable[T]) -> Iterable[T]:
-    """Wrap a single recording: a path, bytes, an array or tensor, an open recording, or a list of numbers."""
-    single = isinstance(recordings, str | bytes | os.PathLike) or hasattr(recordings, "shape")
+    """Wrap a single recording: a path, bytes, a file object, an array or tensor, an open recording, or a list of numbers."""
+    single = isinstance(recordings, str | bytes | os.PathLike)
+    single = single or hasattr(recordings, "shape") or hasattr(recordings, "read")
     if isinstance(recordings, list | tuple):
         single = bool(recordings) and isinstance(recordings[0], Real)
     if single or not isinstance(recordings, Iterable):

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from NatureLM.annotations import NONE
+from NatureLM.audio.options import ReadOptions
 from NatureLM.audio.windows import WindowPlan
 from NatureLM.config import GenerateConfig, Generation, read_config
 from NatureLM.errors import ConfigError, RecordingError, WindowError
@@ -50,6 +51,7 @@ class PipelineSettings:
         batch_size: Windows in a batch; by the device when left out.
         ask_silence: Ask the model about digital silence instead of answering "None".
         skip_short: Leave recordings out that are shorter than half a second.
+        force_rate_hz: Believe this sample rate instead of the files'.
         cpu_fallback: Go on with the CPU when even one window does not fit the device.
     """
 
@@ -59,6 +61,7 @@ class PipelineSettings:
     batch_size: int | None = None
     ask_silence: bool = False
     skip_short: bool = False
+    force_rate_hz: int | None = None
     cpu_fallback: bool = False
 
 
@@ -229,6 +232,7 @@ class Pipeline:
             ask_silence=settings.ask_silence or bool(options and NONE not in options),
             model=model.name,
             revision=model.revision,
+            options=ReadOptions(force_rate_hz=settings.force_rate_hz),
         )
         return self._pieces(pairs, reading, replace(self.asking, options=options))
 

@@ -7,22 +7,23 @@ the next one is decoded, so that the last window of a recording carries every fl
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-import numpy as np
-
 from NatureLM.annotations import NONE
+from NatureLM.audio.options import ReadOptions
 from NatureLM.audio.recording import Recording, WindowAudio, open_recording
 from NatureLM.audio.windows import WindowPlan
 from NatureLM.errors import RecordingError
 from NatureLM.infer.batching import Item, Ready, Waiting
 from NatureLM.results import RecordingResult, WindowAnswer
 
-Source: TypeAlias = "str | os.PathLike[str] | bytes | np.ndarray | Sequence[float] | Recording"
+Source: TypeAlias = Any
+"""A path, the bytes of a file, a file object, an array, a tensor, a list of numbers, or an open recording."""
 
+DEFAULT_OPTIONS = ReadOptions()
+"""What the reader allows when nothing is said about it."""
 SHORTEST_S = 0.5
 """A recording below this is short: the published model refuses it, ours pads it."""
 
@@ -40,6 +41,7 @@ class Reading:
         ask_silence: Ask the model about digital silence, too.
         model: Name of the model, for the results.
         revision: Revision of its weights.
+        options: What the reader allows.
     """
 
     plan: WindowPlan
@@ -50,6 +52,7 @@ class Reading:
     ask_silence: bool = False
     model: str = ""
     revision: str = ""
+    options: ReadOptions = DEFAULT_OPTIONS
 
 
 def read(recordings: Iterable[tuple[Source, tuple[str, ...]]], reading: Reading) -> Iterator[Item]:
@@ -84,10 +87,24 @@ def _windows(
             yield Ready(place, replace(blank, flags=(*recording.flags, short)))
             return
         count += 1
-        piece = replace(blank, flags=tuple(recording.flags), duration_s=recording.duration_s)
+        piece = replace(
+            blank,
+            flags=recording.flags,
+            duration_s=recording.duration_s,
+            metadata=_metadata(recording),
+        )
         yield _item(Waiting(place, piece, _labelled(audio, reading), queries), reading)
     if not count:
         raise RecordingError(f"{blank.recording}: holds no audio", code="no_audio")
+
+
+def _metadata(recording: Recording) -> dict[str, Any]:
+    return {
+        "rate_hz": recording.rate_hz,
+        "channels": recording.channels,
+        "expected_s": recording.expected_s,
+        "gaps": recording.gaps,
+    }
 
 
 def _held_back(windows: Iterator[WindowAudio]) -> Iterator[WindowAudio]:
@@ -139,24 +156,13 @@ def _labelled(audio: WindowAudio, reading: Reading) -> WindowAudio:
     if reading.mode == "default":
         return audio
     start_s = audio.window.start_s
-    window = replace(audio.window, end_s=start_s + reading.plan.window_s)
-    return replace(audio, window=window, waveform=np.clip(audio.waveform, -1.0, 1.0))
+    return replace(audio, window=replace(audio.window, end_s=start_s + reading.plan.window_s))
 
 
 def _opened(source: Source, reading: Reading) -> Recording:
     if isinstance(source, Recording):
         return source
-    given = source if isinstance(source, str | bytes | Path | np.ndarray) else _array(source)
-    of_array = isinstance(given, np.ndarray)
-    return open_recording(given, rate_hz=reading.array_rate_hz if of_array else None)
-
-
-def _array(source: Any) -> np.ndarray | Path:
-    if isinstance(source, os.PathLike):
-        return Path(source)
-    if hasattr(source, "detach"):
-        source = source.detach().cpu().numpy()
-    return np.asarray(source)
+    return open_recording(source, rate_hz=reading.array_rate_hz, options=reading.options)
 
 
 def _name(source: Source, place: int) -> str:
