@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from NatureLM.errors import PromptError
+from NatureLM.errors import ConfigError, PromptError
 
 PLACEHOLDER = "<AudioHere>"
 AUDIO_TAG = f"<Audio>{PLACEHOLDER}</Audio> "
@@ -29,11 +29,13 @@ class Template:
         turn: A finished turn, with ``{role}`` and ``{content}``.
         opening: What stands before the answer that is to be written.
         begin: Whether the tokenizer's begin-of-text token stands in front of all.
+        turns: Whether it can write a conversation; a checkpoint's own one-turn format cannot.
     """
 
     turn: str
     opening: str
     begin: bool
+    turns: bool = True
 
     def around(self, role: Role) -> tuple[str, str]:
         """Split a turn into what stands before and after its content."""
@@ -52,6 +54,26 @@ TEMPLATES: dict[str, Template] = {
     ),
 }
 """Name -> chat format. No system turn is added by either: the models were tuned without one."""
+
+
+def template_of(prompt_template: str, family: str = "llama3") -> Template:
+    """Read a published ``prompt_template``, which has one ``{}`` for the user's turn.
+
+    Args:
+        prompt_template: The text; empty for the family's own format.
+        family: Row of ``TEMPLATES``.
+
+    Raises:
+        ConfigError: It has no ``{}`` or several.
+    """
+    own = TEMPLATES[family]
+    if prompt_template in ("", own.turn.format(role="user", content="{}") + own.opening):
+        return own
+    if prompt_template.count("{}") != 1:
+        raise ConfigError(
+            f"prompt_template is {prompt_template!r}; it must hold {{}} once, where the query goes."
+        )
+    return Template(prompt_template.replace("{}", "{content}"), "", own.begin, turns=False)
 
 
 @dataclass(frozen=True)
@@ -132,6 +154,8 @@ def converse(messages: Sequence[Message], template: Template, recordings: int = 
         raise PromptError(
             "A conversation ends with the user's turn; add the question as its last message."
         )
+    if len(messages) > 1 and not template.turns:
+        raise PromptError("This checkpoint's prompt_template knows no conversation; ask one query.")
     for message in messages:
         _check(message)
     said = _placed(messages, recordings)
@@ -144,6 +168,11 @@ def converse(messages: Sequence[Message], template: Template, recordings: int = 
         parts[-1].append(Piece(after, trusted=True))
     parts[-1].append(Piece(template.opening, trusted=True))
     return Prompt(tuple(tuple(p for p in part if p.text) for part in parts), template.begin)
+
+
+def recordings_in(query: str) -> int:
+    """Count the recordings that a query is about: one for each whole audio tag in it, one when it has none."""
+    return max(1, query.count(AUDIO_TAG.strip()))
 
 
 def as_given(text: str, recordings: int = 1, *, begin: bool = True) -> Prompt:

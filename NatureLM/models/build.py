@@ -20,7 +20,7 @@ from NatureLM.models.encoders.beats.shape import BEATsShape
 from NatureLM.models.llm import LLMS, empty_llm, load_tokenizer
 from NatureLM.models.model import NatureLM, Parts
 from NatureLM.models.qformer import QFormer, QFormerShape
-from NatureLM.prompts import TEMPLATES
+from NatureLM.prompts import template_of
 
 POCKET = "pocket"
 FAMILY = "llama3"
@@ -74,7 +74,7 @@ def empty_model(
             nn.Linear(shape.width, width),
             llm,
             tokenizer,
-            TEMPLATES[row.template],
+            template_of(config.prompt_template, row.template),
         )
     return freeze(NatureLM(parts, config), config)
 

@@ -74,7 +74,7 @@ class LoadOptions:
             if key not in ModelConfig.model_fields:
                 known = [*cls.__dataclass_fields__, *Lookup.__dataclass_fields__]
                 raise ConfigError(
-                    f"from_pretrained: unknown argument {key!r}{nearest(key, [*known, *ModelConfig.model_fields])}."
+                    f"from_pretrained: unknown argument {key!r}{nearest(key, [*known, *ModelConfig.model_fields])}"
                 )
         return cls(Lookup(**asked), config=rest, **own)
 

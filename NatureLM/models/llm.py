@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from NatureLM.errors import CheckpointError
 
@@ -51,7 +51,9 @@ def load_tokenizer(folder: str | Path, *, adds_pad: bool = True) -> Any:
         CheckpointError: The folder holds no tokenizer.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(
+            str(folder), local_files_only=True, clean_up_tokenization_spaces=False
+        )
     except (OSError, ValueError) as error:
         raise CheckpointError(
             f"{folder}: holds no tokenizer that can be read ({error})."
@@ -80,6 +82,8 @@ def empty_llm(folder: str | Path, vocabulary: int, dtype: torch.dtype) -> Any:
     config.vocab_size = vocabulary
     with torch.device("meta"):
         llm = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="sdpa")
+    if Path(folder, "generation_config.json").is_file():
+        llm.generation_config = GenerationConfig.from_pretrained(str(folder), local_files_only=True)
     return llm.eval()
 
 

@@ -25,7 +25,7 @@ from NatureLM.models.llama import Llama
 from NatureLM.models.llm import forbidden_ids, stop_ids
 from NatureLM.models.loss import LossOutput, TrainingBatch, teacher_forced
 from NatureLM.models.slots import SlotPrompt
-from NatureLM.prompts import Prompt, Template, ask
+from NatureLM.prompts import Prompt, Template, ask, recordings_in
 
 GREEDY = Generation()
 """How answers are decoded when nothing is said about it."""
@@ -202,9 +202,14 @@ class NatureLM(nn.Module):
         frames, mask, tokens = self._masked(frames, counts)
         return AudioTokens(self.projector(self.qformer(frames, mask)), tokens)
 
-    def prompt(self, query: str, recordings: int = 1) -> Prompt:
-        """Put a query into this model's chat format."""
-        return ask(query, self.template, recordings)
+    def prompt(self, query: str, recordings: int | None = None) -> Prompt:
+        """Put a query into this model's chat format.
+
+        Args:
+            query: Plain text; it may say where recordings stand by ``<Audio><AudioHere></Audio>``, once for each.
+            recordings: How many it is about; by its placeholders when left out, else one.
+        """
+        return ask(query, self.template, recordings_in(query) if recordings is None else recordings)
 
     def answer(
         self,
@@ -218,8 +223,8 @@ class NatureLM(nn.Module):
         """Answer queries about encoded windows.
 
         Args:
-            tokens: The windows, in the order in which the prompts take them: one for a plain query, as many as it has
-                room for by a ``Prompt``.
+            tokens: The windows, in the order in which the prompts take them: one each, or as many as a query or ``Prompt``
+                has placeholders.
             queries: Questions in plain text, or finished prompts.
             generation: How answers are decoded.
             merging_alpha: Scale of the adapter in [0, 1].
@@ -267,9 +272,7 @@ class NatureLM(nn.Module):
             options: The options of each query.
             merging_alpha: Scale of the adapter in [0, 1].
         """
-        ids = [[self._ids(option) for option in row] for row in options]
-        embeds = self.embeds(tokens, queries)
-        return scoring.option_scores(self.llama(merging_alpha), embeds, ids, self.ends.stop_ids)
+        return self._scores(self.embeds(tokens, queries), options, merging_alpha)
 
     def prior(
         self,
@@ -279,13 +282,16 @@ class NatureLM(nn.Module):
         merging_alpha: float = 1.0,
     ) -> list[list[float]]:
         """Give the log-probability of each option when the model hears nothing: the query without a recording."""
-        ids = [[self._ids(option) for option in row] for row in options]
         prompts = [ask(query, self.template, 0) for query in queries]
-        embedding = self._embedding()
-        embeds = [
-            splice.spliced(splice.token_ids(p, self.tokenizer), [], embedding) for p in prompts
-        ]
-        return scoring.option_scores(self.llama(merging_alpha), embeds, ids, self.ends.stop_ids)
+        return self._scores([self._spliced(p, []) for p in prompts], options, merging_alpha)
+
+    def train(self, mode: bool = True) -> NatureLM:
+        """Switch to training mode; parts of which nothing learns stay in evaluation mode, without dropout."""
+        super().train(mode)
+        for part in self.children():
+            if not any(p.requires_grad for p in part.parameters()):
+                part.eval()
+        return self
 
     def forward(self, batch: TrainingBatch) -> LossOutput:
         """Compute the loss of reference answers (MODEL specification, section 7.3)."""
@@ -310,13 +316,8 @@ class NatureLM(nn.Module):
             raise PromptError(
                 f"The prompts have room for {wanted} recordings and {len(tokens)} came with them."
             )
-        heard, embedding = iter(tokens.rows()), self._embedding()
-        return [
-            splice.spliced(
-                splice.token_ids(p, self.tokenizer), list(islice(heard, p.recordings)), embedding
-            )
-            for p in prompts
-        ]
+        heard = iter(tokens.rows())
+        return [self._spliced(p, list(islice(heard, p.recordings))) for p in prompts]
 
     def llama(self, merging_alpha: float = 1.0) -> Llama:
         """Give the LLM with its adapter folded in; kept until alpha or the weights change."""
@@ -326,6 +327,27 @@ class NatureLM(nn.Module):
             self._folded = None
             self._folded = (key, Llama(lora.merged(self.llm, merging_alpha)))
         return self._folded[1]
+
+    def _spliced(self, prompt: Prompt, heard: list[Tensor]) -> Tensor:
+        ids = splice.token_ids(prompt, self.tokenizer)
+        whole = splice.spliced(ids, heard, self._embedding())
+        most = getattr(lora.plain(self.llm).config, "max_position_embeddings", None)
+        if most is not None and len(whole) >= most:
+            raise PromptError(
+                f"The prompt has {len(whole):,} tokens; the LLM reads {most:,} at most. Shorten the query."
+            )
+        return whole
+
+    def _scores(
+        self, prompts: list[Tensor], options: Sequence[Sequence[str]], merging_alpha: float
+    ) -> list[list[float]]:
+        if any(not option for row in options for option in row):
+            raise PromptError("An option is empty; name a label.")
+        ids = [[splice.text_ids(option, self.tokenizer) for option in row] for row in options]
+        if self._is_llama:
+            return scoring.option_scores(self.llama(merging_alpha), prompts, ids, self.ends)
+        with lora.scaled(self.llm, merging_alpha):
+            return scoring.recomputed_scores(lora.plain(self.llm), prompts, ids, self.ends)
 
     @property
     def _is_llama(self) -> bool:
@@ -349,9 +371,8 @@ class NatureLM(nn.Module):
         if span is not None and frames.shape[1] < span:
             frames = F.pad(frames, (0, 0, 0, span - frames.shape[1]))
         if getattr(self.encoder, "padding_rule", "exact") == "published":
-            counts = torch.full_like(
-                counts, frames.shape[1]
-            )  # the reference forgets the padding here
+            # The reference forgets the padding here.
+            counts = torch.full_like(counts, frames.shape[1])
         spans = torch.tensor([self.qformer.spans_in(n) for n in counts.tolist()])
         spans = spans.to(counts.device).clamp_min(1)
         tokens = spans * self.qformer.shape.queries

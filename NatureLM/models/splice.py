@@ -27,6 +27,12 @@ def token_ids(prompt: Prompt, tokenizer: Any) -> list[list[int]]:
     return parts
 
 
+def text_ids(text: str, tokenizer: Any) -> list[int]:
+    """Tokenise a user's text: ordinary text as ever, special tokens that it spells as letters."""
+    special = [str(t) for t in tokenizer.get_added_vocab()]
+    return _part_ids((Piece(text, trusted=False),), tokenizer, special)
+
+
 def spliced(
     parts: Sequence[Sequence[int]],
     audio: Sequence[Float[Tensor, "_ width"]],

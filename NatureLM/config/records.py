@@ -1,49 +1,18 @@
-"""Every knob of a model and a run, validated: the published YAML and JSON files in, one strict record out.
+"""The records: how an answer is decoded, and the sections of the published files, by their published names.
 
-Knows names, types and defaults (MODEL specification, section 2), nothing of torch. The surprises: environment variables are
-never read, and keys of the published training files that nothing ever used are left out with a warning instead of refused.
+Knows names, types and defaults (MODEL specification, section 2), nothing of torch or files. The surprise: a finished record
+does not change, and no record reads the environment.
 """
 
 from __future__ import annotations
 
-import difflib
-import json
-import logging
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from NatureLM.errors import ConfigError
-
-_LOG = logging.getLogger(__name__)
-_M = TypeVar("_M", bound=BaseModel)
-
-OBSOLETE = frozenset(
-    [
-        "multi_prompt",
-        "prompt_path",
-        "test_prompt_path",
-        "resume_epoch",
-        "resume_optimizer",
-        "bandmask",
-        "revecho",
-        "timescale",
-        "flip",
-        "bandmask_prob",
-        "revecho_prob",
-        "timescale_prob",
-        "flip_prob",
-        "shift_prob",
-        "run_name",
-        "whisper_path",
-        "second_stride_ratio",
-    ]
-)
-"""Keys of the published training files that no published code reads."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +46,10 @@ class Generation:
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least {least}.")
         for name in ("temperature", "top_p", "repetition_penalty"):
-            if not getattr(self, name) > 0:
+            if not 0 < getattr(self, name) < float("inf"):
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be above 0.")
+        if self.top_p > 1:
+            raise ConfigError(f"top_p is {self.top_p}; it is a share, at most 1.")
 
 
 class _Strict(BaseModel):
@@ -198,22 +169,22 @@ class AugmentationsConfig(_Strict):
 
 
 class RunConfig(_Strict):
-    """``run``."""
+    """``run``. What only says how to watch a run has a default, since the shipped training files leave some of it out."""
 
     wandb_enabled: bool = True
     amp: bool = False
     seed: int
     output_dir: str
-    evaluate: bool
-    log_freq: int
+    evaluate: bool = False
+    log_freq: int = 5
     epoch_based: bool
     iters_per_epoch: int
     accum_grad_iters: int
     batch_size_train: int
     batch_size_eval: int
     num_workers: int
-    custom_metrics: bool
-    decode_ratio: float
+    custom_metrics: bool = False
+    decode_ratio: float = 1.0
     device: Literal["cuda", "cpu"] = "cuda"
     use_distributed: bool = False
     world_size: int = 1
@@ -226,12 +197,19 @@ class RunConfig(_Strict):
 
 
 class DatasetsConfig(_Strict):
-    """``datasets``."""
+    """``datasets``. Whether the manifests exist is found out when they are opened, not when a file names them."""
 
     train_ann_path: str
     valid_ann_path: str
     test_ann_path: str
     audio_max_length_seconds: int
+
+    @field_validator("train_ann_path", "valid_ann_path", "test_ann_path")
+    @classmethod
+    def _jsonl(cls, value: str) -> str:
+        if not value.lower().endswith(".jsonl"):
+            raise PydanticCustomError("manifest", "a manifest's name ends in .jsonl")
+        return value
 
 
 class GenerateConfig(_Strict):
@@ -260,128 +238,3 @@ class PublishedConfig(_Strict):
     run: RunConfig | None = None
     datasets: DatasetsConfig | None = None
     generate: GenerateConfig | None = None
-
-
-def read_config(path: str | Path, overrides: Sequence[str] = ()) -> PublishedConfig:
-    """Read a published YAML file.
-
-    Args:
-        path: The file.
-        overrides: ``section.key=value``; they win over the file. Values are YAML (``null``, ``False``, a JSON object that
-            is merged into its section).
-
-    Raises:
-        ConfigError: A key is unknown, a value has the wrong type, or the file is no YAML mapping.
-    """
-    values = _without_obsolete(_read_mapping(Path(path)), str(path))
-    for override in overrides:
-        _override(values, override)
-    return validated(PublishedConfig, values, str(path))
-
-
-def read_hub_config(path: str | Path) -> ModelConfig:
-    """Read the flat ``config.json`` of a hub folder; keys that it does not know are passed over, as the hub's loader does.
-
-    Raises:
-        ConfigError: A required key is missing or a value has the wrong type.
-    """
-    values = _read_mapping(Path(path))
-    known = {k: v for k, v in values.items() if k in ModelConfig.model_fields}
-    for required in ("llama_path", "beats_cfg"):
-        if required not in known:
-            raise ConfigError(
-                f"{path}: the key {required!r} is missing; is this a NatureLM-audio checkpoint?"
-            )
-    return validated(ModelConfig, known, str(path))
-
-
-def write_config(config: PublishedConfig, path: str | Path) -> None:
-    """Write a YAML file that ``read_config`` reads back; an existing file is never overwritten.
-
-    Raises:
-        ConfigError: The file exists.
-    """
-    try:
-        with Path(path).open("x", encoding="utf-8") as file:
-            yaml.safe_dump(config.model_dump(exclude_none=True), file, sort_keys=False)
-    except FileExistsError as error:
-        raise ConfigError(f"{path}: exists; choose another name or remove it first.") from error
-
-
-def validated(kind: type[_M], values: Mapping[str, Any], where: str) -> _M:
-    """Validate values, turning what is wrong into one message in the user's words.
-
-    Raises:
-        ConfigError: Names the first faulty key and, for an unknown one, the nearest that exists.
-    """
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        path = [str(part) for part in first["loc"]]
-        name = ".".join(path)
-        if first["type"] == "extra_forbidden":
-            raise ConfigError(f"{where}: unknown key {name!r}{_nearest(kind, path)}.") from None
-        if first["type"] == "missing":
-            raise ConfigError(f"{where}: the key {name!r} is missing.") from None
-        raise ConfigError(f"{where}: {name} is {first['input']!r}: {first['msg']}.") from None
-
-
-def nearest(name: str, known: Sequence[str]) -> str:
-    """Write "; did you mean ...?" when a known name is near, else what is known."""
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(sorted(known))}"
-
-
-def _nearest(kind: type[BaseModel], path: Sequence[str]) -> str:
-    for part in path[:-1]:
-        annotation = kind.model_fields[part].annotation
-        candidates = [annotation, *getattr(annotation, "__args__", ())]
-        kind = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
-    return nearest(path[-1], list(kind.model_fields)).rstrip("?") + (
-        "?" if "mean" in nearest(path[-1], list(kind.model_fields)) else ""
-    )
-
-
-def _read_mapping(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error}).") from error
-    try:
-        values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (yaml.YAMLError, json.JSONDecodeError) as error:
-        raise ConfigError(f"{path}: is not well formed: {error}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: holds {type(values).__name__}, not a mapping of keys.")
-    return values
-
-
-def _without_obsolete(values: dict[str, Any], where: str) -> dict[str, Any]:
-    kept = {}
-    for key, value in values.items():
-        if key in OBSOLETE:
-            _LOG.warning("%s: %r is left out: nothing ever read it", where, key)
-        else:
-            kept[key] = _without_obsolete(value, where) if isinstance(value, dict) else value
-    return kept
-
-
-def _override(values: dict[str, Any], override: str) -> None:
-    name, equals, text = override.partition("=")
-    if not equals or not name.strip():
-        raise ConfigError(f"override {override!r}: write section.key=value.")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"override {override!r}: the value is not well formed.") from error
-    *sections, key = name.strip().removeprefix("--").split(".")
-    for section in sections:
-        inner = values.get(section)
-        if not isinstance(inner, dict):
-            inner = values[section] = {}
-        values = inner
-    if isinstance(value, dict) and isinstance(values.get(key), dict):
-        values[key] = {**values[key], **value}
-    else:
-        values[key] = value
