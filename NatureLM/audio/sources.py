@@ -48,6 +48,10 @@ class PathSource:
             raise RecordingError(
                 f"{self.name!r}: no path can look like this ({error}).", "missing"
             ) from error
+        if stat.S_ISDIR(status.st_mode) and not os.access(self._path, os.R_OK | os.X_OK):
+            raise RecordingError(
+                f"{self.name}: no permission to look into this folder.", "no_permission"
+            )
         if not stat.S_ISREG(status.st_mode):
             what = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe, socket or device"
             raise RecordingError(f"{self.name}: {what}; expected a file.", "not_a_file")
