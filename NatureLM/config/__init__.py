@@ -5,6 +5,7 @@ Knows no torch. The surprise: environment variables are never read as configurat
 
 from NatureLM.config.reading import (
     OBSOLETE,
+    checkpoint_of,
     nearest,
     read_config,
     read_hub_config,
@@ -34,6 +35,7 @@ __all__ = [
     "OptimsConfig",
     "PublishedConfig",
     "RunConfig",
+    "checkpoint_of",
     "nearest",
     "read_config",
     "read_hub_config",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +22,8 @@ from NatureLM.errors import ConfigError
 _LOG = logging.getLogger(__name__)
 _M = TypeVar("_M", bound=BaseModel)
 
+PUBLISHED = "EarthSpeciesProject/NatureLM-audio"
+"""The published checkpoint's hub name."""
 OWN_KEYS = frozenset(["qformer_heads"])
 """Keys of our own ``config.json`` files beside the published ones; read by what loads the weights."""
 OBSOLETE = frozenset(
@@ -82,6 +84,28 @@ def read_hub_config(path: str | Path) -> ModelConfig:
                 f"{path}: the key {required!r} is missing; is this a NatureLM-audio checkpoint?"
             )
     return validated(ModelConfig, known, str(path))
+
+
+def checkpoint_of(
+    model: ModelConfig, path: str | Path, set_by_hand: Collection[str] = ()
+) -> tuple[str, dict[str, Any]]:
+    """Say which checkpoint a published YAML file means.
+
+    Args:
+        model: Its ``model`` section.
+        path: The file; what it names may lie beside it.
+        set_by_hand: Keys that were overridden and so win over the checkpoint's own configuration.
+
+    Returns:
+        The name for ``NatureLM.from_pretrained`` and its keyword arguments.
+    """
+    folder = Path(path).parent
+    beside = all((folder / name).is_file() for name in ("config.json", "model.safetensors"))
+    name = model.ckpt or (str(folder) if beside else PUBLISHED)
+    own = model.model_dump(exclude={"ckpt", "device"})
+    options = {key: own[key] for key in set_by_hand if key in own}
+    base = folder / model.llama_path
+    return name, options | {"llama_path": str(base if base.exists() else model.llama_path)}
 
 
 def write_config(config: PublishedConfig, path: str | Path) -> None:
