@@ -81,7 +81,10 @@ class AvReader:
                 )
                 self._stream = next(iter(self._container.streams.audio), None)
             except _errors() as error:
-                raise RecordingError(f"{source.name}: {_reason(error)}", "undecodable") from error
+                message = f"{source.name}: {_reason(error)}"
+                if facts.kind.name == "MP4":
+                    message += "; an MP4 file that was cut off has lost the index at its end"
+                raise RecordingError(f"{message}.", "undecodable") from error
             if self._stream is None:
                 raise RecordingError(
                     f"{source.name}: a {facts.kind.name} file without a sound track.", "no_audio"

@@ -15,7 +15,7 @@ import numpy as np
 from NatureLM.audio.av_reader import AvReader
 from NatureLM.audio.headers import Facts, read_facts
 from NatureLM.audio.options import Findings, ReadOptions, check_rate
-from NatureLM.audio.sniff import HEAD_BYTES, SUFFIXES, sniff
+from NatureLM.audio.sniff import SUFFIXES, sniff_file
 from NatureLM.audio.soundfile_reader import SoundfileReader
 from NatureLM.audio.sources import ByteSource
 from NatureLM.errors import RecordingError
@@ -67,7 +67,7 @@ def examine(source: ByteSource, options: ReadOptions, findings: Findings) -> Fac
         raise RecordingError(f"{source.name}: the file is empty (0 bytes).", "OE004 empty")
     try:
         with source.open() as file:
-            kind = sniff(file.read(HEAD_BYTES))
+            kind = sniff_file(file)
         if not kind.reader:
             raise RecordingError(f"{source.name}: not audio but {kind.name}.", "not_audio")
         facts = read_facts(source, kind)
@@ -115,11 +115,10 @@ class FilePass:
                 return AvReader(self._source, self._facts, self._findings)
         try:
             return AvReader(self._source, self._facts, self._findings)
-        except RecordingError as error:
-            try:
-                return SoundfileReader(self._source)
-            except RecordingError:
-                raise error from None
+        except RecordingError:
+            if self._facts.kind.name != "OGG":
+                raise
+            return SoundfileReader(self._source)
 
     def close(self) -> None:
         """Let go of the file."""

@@ -138,11 +138,41 @@ def _mp3(source: ByteSource, kind: Kind) -> Facts:
     return Facts(kind, reader=kind.reader, flags=("truncated",) if cut else ())
 
 
+def _wave64(source: ByteSource, kind: Kind) -> Facts:
+    with source.open() as file:
+        announced = int.from_bytes(file.read(24)[16:], "little")
+    return Facts(kind, reader=kind.reader, flags=("truncated",) if announced > source.size else ())
+
+
+def _au(source: ByteSource, kind: Kind) -> Facts:
+    with source.open() as file:
+        head = file.read(12)
+    begin, size = int.from_bytes(head[4:8], "big"), int.from_bytes(head[8:12], "big")
+    cut = size != 0xFFFF_FFFF and begin + size > source.size
+    return Facts(kind, reader=kind.reader, flags=("truncated",) if cut else ())
+
+
+def _caf(source: ByteSource, kind: Kind) -> Facts:
+    at, cut = 8, False
+    with source.open() as file:
+        while at + 12 <= source.size and not cut:
+            file.seek(at)
+            size = struct.unpack(">4sq", file.read(12))[1]
+            if size < 0:
+                break
+            at += 12 + size
+            cut = at > source.size
+    return Facts(kind, reader=kind.reader, flags=("truncated",) if cut else ())
+
+
 HEADERS: dict[str, Callable[[ByteSource, Kind], Facts]] = {
     "WAV": _wav,
     "AIFF": _aiff,
     "FLAC": _flac,
     "OGG": _ogg,
     "MP3": _mp3,
+    "Wave64": _wave64,
+    "AU": _au,
+    "CAF": _caf,
 }
 """Name of a kind -> what reads its header."""

@@ -23,12 +23,15 @@ class ReadOptions:
         max_duration_s: Refuse recordings that are longer, with the code ``audio_too_long``.
         band_limit_hz: The highest frequency that the model hears, for the hint that a recording's energy lies above it;
             ``None`` takes half the rate that is asked for.
+        slow_down: Play the recording so many times slower, so that a model hears what lies above its band (bats at 10). Window
+            and hop count in the time that the model hears; reported times are those of the recording.
     """
 
     force_rate_hz: int | None = None
     min_duration_s: float = 0.0
     max_duration_s: float | None = None
     band_limit_hz: float | None = None
+    slow_down: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -126,11 +126,17 @@ class Recording:
         """
         if rate_hz < 1:
             raise WindowError(f"rate {rate_hz!r}: expected a positive number of samples a second.")
-        limit_hz = self._options.band_limit_hz or rate_hz / 2
+        slow = self._options.slow_down
+        if slow <= 0 or (slow != 1 and mode == "published"):
+            raise WindowError(
+                f"slowed down {slow} times: expected more than 0, and 1 in the published mode."
+            )
+        limit_hz = slow * (self._options.band_limit_hz or rate_hz / 2)
         conditioner = Conditioner(self._findings, limit_hz, published=mode == "published")
         cut = self._published if mode == "published" else self._streamed
         silent = seen = 0
-        for window, waveform in cut(conditioner, plan, rate_hz):
+        for heard, waveform in cut(conditioner, plan, rate_hz):
+            window = Window(heard.index, heard.start_s / slow, heard.end_s / slow)
             quiet = bool(waveform.size and waveform.max() - waveform.min() <= SILENCE)
             silent, seen = silent + quiet, seen + 1
             flags = conditioner.flags(window.start_s, window.end_s)
@@ -173,9 +179,10 @@ class Recording:
         self, conditioner: Conditioner, plan: WindowPlan, rate_hz: int
     ) -> Iterator[tuple[Window, np.ndarray]]:
         belt, index = Belt("float32"), 0
-        for block in resampled(self._native(conditioner), self.rate_hz, rate_hz):
+        source_hz = self.rate_hz / self._options.slow_down
+        for block in resampled(self._native(conditioner), source_hz, rate_hz):
             belt.append(block)
-            decoded_s = conditioner.samples / self.rate_hz
+            decoded_s = conditioner.samples / source_hz
             while belt.end >= round((plan.start_s(index) + plan.window_s) * rate_hz) and is_full(
                 plan.start_s(index) + plan.window_s, decoded_s
             ):
@@ -183,7 +190,7 @@ class Recording:
                 yield self._cut(belt, Window(index, start_s, start_s + plan.window_s), rate_hz)
                 index += 1
                 belt.let_go(round(plan.start_s(index) * rate_hz))
-        duration_s = conditioner.samples / self.rate_hz
+        duration_s = conditioner.samples / source_hz
         while is_full(plan.start_s(index) + plan.window_s, duration_s):
             start_s = plan.start_s(index)
             end_s = min(start_s + plan.window_s, duration_s)

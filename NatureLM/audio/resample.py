@@ -14,7 +14,9 @@ QUALITY = "HQ"
 _LARGEST = 65_536
 
 
-def resampled(blocks: Iterator[np.ndarray], source_hz: int, target_hz: int) -> Iterator[np.ndarray]:
+def resampled(
+    blocks: Iterator[np.ndarray], source_hz: float, target_hz: int
+) -> Iterator[np.ndarray]:
     """Resample a stream of one-dimensional float32 blocks; at equal rates they pass untouched.
 
     Args:

@@ -6,6 +6,7 @@ Knows signatures, opens nothing. The surprise: an MP3 has no signature of its ow
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import BinaryIO
 
 HEAD_BYTES = 65_536
 """How much of a file is looked at."""
@@ -94,8 +95,9 @@ _OTHER: tuple[tuple[int, bytes, str], ...] = (
     (0, b"MThd", "a MIDI score, which holds no sound"),
 )
 
+_SVX = Kind("8SVX", (".svx", ".iff"), "soundfile")
 _FORMS = {b"WAVE": WAV, b"AVI ": Kind("AVI", (".avi",), "av"), b"WEBP": Kind("a WebP image")}
-_AIFF_FORMS = {b"AIFF": AIFF, b"AIFC": AIFF, b"8SVX": Kind("8SVX", (".svx", ".iff"), "soundfile")}
+_AIFF_FORMS = {b"AIFF": AIFF, b"AIFC": AIFF, b"8SVX": _SVX, b"16SV": _SVX}
 
 SUFFIXES: frozenset[str] = frozenset(
     suffix
@@ -105,8 +107,19 @@ SUFFIXES: frozenset[str] = frozenset(
 """Every suffix that folders are searched for, lower case."""
 
 
+def sniff_file(file: BinaryIO) -> Kind:
+    """Name the content of a file that stands at its start, looking behind an ID3 tag; a tag alone speaks for MP3."""
+    head = file.read(HEAD_BYTES)
+    tag_bytes = id3_size(head)
+    if not tag_bytes:
+        return sniff(head)
+    file.seek(tag_bytes)
+    kind = sniff(file.read(HEAD_BYTES))
+    return kind if kind.reader else MP3
+
+
 def sniff(head: bytes) -> Kind:
-    """Name the content of a file.
+    """Name content by its first bytes.
 
     Args:
         head: Its first ``HEAD_BYTES`` bytes, or all there are.
@@ -214,16 +227,11 @@ def id3_size(head: bytes) -> int:
 
 
 def _frames(head: bytes) -> Kind | None:
-    """Find a chain of frames; after an ID3 tag that is longer than the head, believe the tag."""
-    start = id3_size(head)
-    if start >= len(head) - 4:
-        return MP3
-    if start and head[start : start + 4] == b"fLaC":
-        return FLAC
-    for at in range(start, min(start + 4096, len(head))):
+    """Find a chain of frames."""
+    for at in range(min(4096, len(head))):
         if head[at] == 0xFF and (kind := _chain(head, at)):
             return kind
-    return MP3 if start else None
+    return None
 
 
 def _chain(head: bytes, at: int) -> Kind | None:

@@ -46,7 +46,8 @@ class SoundfileReader:
             try:
                 self._file = stack.enter_context(soundfile.SoundFile(_handle(raw), closefd=False))
             except self._errors as error:
-                raise RecordingError(f"{source.name}: {error}", "undecodable") from error
+                reason = getattr(error, "error_string", "") or error
+                raise RecordingError(f"{source.name}: {reason}", "undecodable") from error
             self._stack = stack.pop_all()
         self.rate_hz, self.channels = int(self._file.samplerate), int(self._file.channels)
         frames = int(self._file.frames)
