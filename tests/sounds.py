@@ -86,3 +86,8 @@ def wav(
 def pcm(samples: np.ndarray) -> bytes:
     """Write 16-bit samples."""
     return (np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes()
+
+
+def pcm_wav(samples: np.ndarray, rate_hz: int = RATE_HZ) -> bytes:
+    """Write a plain 16-bit WAV file."""
+    return wav(pcm(samples), rate_hz=rate_hz)
