@@ -310,6 +310,12 @@ def _compare_unequal(speaker: Speaker, recorded: dict[str, Any]) -> Iterator[Che
         found = [ids[: len(w)] for (ids, _), w in zip(said, wanted, strict=True)]
         checks.append(compare_exactly("answers of a batch of unequal prompts", found, wanted))
     yield min(checks, key=lambda check: check.difference)
+    beams = Generation(max_new_tokens=speaker.limit, num_beams=2)
+    together = speaker.say(speaker.pair, prompts, beams, 1.0)
+    alone = [
+        speaker.say(speaker.pair[i : i + 1], [p], beams, 1.0)[0] for i, p in enumerate(prompts)
+    ]
+    yield compare_exactly("beams of a batch of unequal prompts, row by row", together, alone)
 
 
 def _compare_said(stage: str, said: list[tuple[list[int], str]], case: dict[str, Any]) -> Check:

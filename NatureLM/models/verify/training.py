@@ -37,7 +37,8 @@ SPREAD = 2.0
 def check_schedule(golden: Golden) -> Iterator[Check]:
     """Learning rates of whole runs."""
     for number, case in enumerate(golden.misc.get("lr_schedule", [])):
-        schedule = PublishedSchedule(**{k: v for k, v in case.items() if k != "lr"})
+        numbers = {k: float(v) if k.endswith("lr") else v for k, v in case.items() if k != "lr"}
+        schedule = PublishedSchedule(**numbers)
         found = [schedule.rate(step) for step in range(len(case["lr"]))]
         yield compare(f"learning rates {number}", found, case["lr"], 1e-9)
 
