@@ -246,24 +246,22 @@ def _matches(pattern: str) -> bool:
 
 
 def _lines(name: str) -> list[str]:
-    """Read paths, whatever bytes they hold: one a line, or NUL-separated as ``find -print0`` writes them."""
+    """Read the paths in a file or on the standard input, whatever bytes they hold."""
+    from NatureLM.audio.discovery import read_paths
+
     try:
-        data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+        if name == "-":
+            return read_paths(sys.stdin.buffer)
+        with Path(name).open("rb") as stream:
+            return read_paths(stream)
     except OSError as error:
         raise ConfigError(f"--files-from {name}: {error.strerror}") from error
-    parts = (
-        data.split(b"\0") if b"\0" in data else [p.removesuffix(b"\r") for p in data.split(b"\n")]
-    )
-    return [os.fsdecode(part) for part in parts if part]
 
 
 def _found(sources: Sequence[str]) -> list[Path]:
     from NatureLM.audio.discovery import find_recordings
 
-    found = list(dict.fromkeys(find_recordings(sources)))
-    if not found:
-        raise RecordingError(f"no recordings in {', '.join(sources[:3])}")
-    return found
+    return list(find_recordings(sources))
 
 
 def _options(args: argparse.Namespace) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
+from NatureLM.audio.flags import describe
 from NatureLM.results import RecordingResult
 
 LOG_EVERY_S = 10.0
@@ -122,8 +123,8 @@ class Reporter:
         new = self.tally.add(piece)
         if piece.error_code:
             self.note(f"{piece.error_code}: {piece.error}")
-        elif new:
-            self.note(f"{piece.recording}: {', '.join(new)}")
+        for flag in () if piece.error_code else new:
+            self.note(f"{piece.recording}: {flag}: {describe(flag)}")
         self._show()
 
     def _show(self) -> None:
@@ -195,7 +196,7 @@ class Bar(Reporter):
             console=self._console,
             transient=True,
         )
-        self._task = self._progress.add_task("reading", total=tally.total_bytes)
+        self._task = self._progress.add_task("loading the model", total=tally.total_bytes)
 
     def note(self, text: str) -> None:
         """Say something above the bar."""

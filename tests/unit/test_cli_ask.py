@@ -284,7 +284,7 @@ def test_plain_progress_is_a_line_now_and_then(monkeypatch, capsys) -> None:
     reporter = Reporter(Tally(["a"]))
     reporter.add(RecordingResult("a", (WindowAnswer(0.0, 5.0, "q", "x"),), flags=("gap",)))
     err = capsys.readouterr().err
-    assert "naturelm: a: gap" in err
+    assert "naturelm: a: gap: A stretch could not be decoded" in err
     assert "recording 1 of 1, 1 window" in err
 
 
