@@ -133,6 +133,53 @@ class ListTrie:
         return node.following[token].below > sum(phrase[: len(path)] == path for phrase in said)
 
 
+class ChainTrie:
+    """One phrase of each link after the other, such as a sentence with names in it.
+
+    Args:
+        links: Token ids of the phrases that may stand at each place, the space in front of a phrase part of its tokens.
+    """
+
+    def __init__(self, links: Sequence[Iterable[Sequence[int]]]) -> None:
+        self._roots = [_grow(phrases) for phrases in links]
+
+    def allowed(self, prefix: Sequence[int]) -> tuple[int, ...]:
+        """List the tokens that may follow ``prefix``; empty when ``prefix`` is not of the chain."""
+        places = self._reached({(0, self._roots[0])})
+        for token in prefix:
+            ahead = {(i, n.following[token]) for i, n in places if n and token in n.following}
+            places = self._reached(ahead)
+        choices = {token for _, node in places if node for token in node.following}
+        if any(node is None for _, node in places):
+            choices.add(END)
+        return tuple(choices)
+
+    def _reached(self, places: set[tuple[int, _Node]]) -> set[tuple[int, _Node | None]]:
+        """Add the next link's start behind every finished phrase, and ``None`` behind the last link's."""
+        reached: set[tuple[int, _Node | None]] = set()
+        for link, node in places:
+            reached.add((link, node))
+            if node.final:
+                more = link + 1 < len(self._roots)
+                reached.add((link + 1, self._roots[link + 1] if more else None))
+        return reached
+
+
+class EitherTrie:
+    """What any of several tries allows.
+
+    Args:
+        tries: The tries; an answer follows one of them to its end.
+    """
+
+    def __init__(self, tries: Sequence[Trie]) -> None:
+        self._tries = tuple(tries)
+
+    def allowed(self, prefix: Sequence[int]) -> tuple[int, ...]:
+        """List the tokens that may follow ``prefix`` in one of the tries."""
+        return tuple({token for trie in self._tries for token in trie.allowed(prefix)})
+
+
 def _choices(node: _Node) -> tuple[int, ...]:
     return (*node.following, END) if node.final else tuple(node.following)
 
