@@ -252,28 +252,37 @@ def _gather(
     session: Session, address: str, part: Path, expected: tuple[str, int], progress: Progress
 ) -> None:
     """Append to a part until it has its size, taking a broken transfer up again while it gets on."""
-    attempts, reason = 0, "the transfer ended early"
+    idle, spoilt = 0, False
     name, total = expected
-    while _size(part) < total:
-        before = _size(part)
-        try:
-            _append(session, address, part, lambda done: progress(name, done, total), total)
-        except HTTPException as error:
-            reason = str(error) or type(error).__name__
-        except OSError as error:
-            if error.errno in _LOCAL:
-                raise
-            reason, code = why(error), getattr(error, "code", 500)
-            if code == _NO_SUCH_RANGE:
-                part.unlink(missing_ok=True)
-            elif code < 500 and code not in _LATER:
-                attempts = ATTEMPTS
-        attempts = 0 if _size(part) > before else attempts + 1
-        if attempts >= ATTEMPTS:
+    while (before := _size(part)) < total:
+        reason, code = _attempt(
+            session, address, part, lambda done: progress(name, done, total), total
+        )
+        idle = 0 if _size(part) > before else idle + 1
+        hopeless = 400 <= code < 500 and code not in (*_LATER, _NO_SUCH_RANGE)
+        if idle >= ATTEMPTS or hopeless or (spoilt and code == _NO_SUCH_RANGE):
             raise _TransferError(f"{shown(address)} cannot be read: {reason}")
-        if _size(part) < total:
-            time.sleep(WAIT_S * 2**attempts)
+        if code == _NO_SUCH_RANGE:
+            part.unlink(missing_ok=True)
+            spoilt = True
+        elif _size(part) < total:
+            time.sleep(WAIT_S * 2**idle)
     progress(name, total, total)
+
+
+def _attempt(
+    session: Session, address: str, part: Path, report: Callable[[int], None], total: int
+) -> tuple[str, int]:
+    """Append what comes; return why it ended and the server's status where it refused."""
+    try:
+        _append(session, address, part, report, total)
+    except HTTPException as error:
+        return str(error) or type(error).__name__, 0
+    except OSError as error:
+        if error.errno in _LOCAL:
+            raise
+        return why(error), getattr(error, "code", 0)
+    return "the transfer ended early", 0
 
 
 def _append(

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from html.parser import HTMLParser
 from http.client import HTTPException
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit, urlunsplit
 
 from NatureLM import __version__
@@ -86,10 +86,11 @@ class Session:
     def __init__(self, settings: IndexSettings) -> None:
         self._settings = settings
         self._credentials: dict[str, str] = {}
+        self._contexts: dict[bool, ssl.SSLContext] = {}
         for address in (*settings.indexes, *settings.find_links):
             self._bare(address)
 
-    def open(self, address: str, headers: Mapping[str, str] | None = None) -> IO[bytes] | Any:
+    def open(self, address: str, headers: Mapping[str, str] | None = None) -> Any:
         """Open an address.
 
         Raises:
@@ -121,6 +122,12 @@ class Session:
         )
 
     def _context(self, host: str) -> ssl.SSLContext:
+        trusted = bool({host, host.partition(":")[0]} & {*self._settings.trusted_hosts})
+        if trusted not in self._contexts:
+            self._contexts[trusted] = self._new_context(trusted=trusted)
+        return self._contexts[trusted]
+
+    def _new_context(self, *, trusted: bool) -> ssl.SSLContext:
         settings = self._settings
         bundle = settings.cert or os.environ.get("REQUESTS_CA_BUNDLE") or None
         context = ssl.create_default_context(cafile=bundle)
@@ -128,7 +135,7 @@ class Session:
             context.load_verify_locations(more)
         if settings.client_cert:
             context.load_cert_chain(settings.client_cert)
-        if {host, host.partition(":")[0]} & {*settings.trusted_hosts}:
+        if trusted:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         return context
