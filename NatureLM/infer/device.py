@@ -128,16 +128,10 @@ def load_model(name: str | Path, device: torch.device, **options: Any) -> Nature
 
 
 def _of_config(path: Path) -> ModelChoice:
-    """Choose the model of a published YAML file: its ``ckpt``, what lies beside it, or the published one."""
-    from NatureLM.config import read_config
+    """Choose the model that a published YAML file means."""
+    from NatureLM.config import checkpoint_of, read_config
 
-    model = read_config(path).model
-    beside = (path.parent / "config.json").is_file() and (
-        path.parent / "model.safetensors"
-    ).is_file()
-    name = model.ckpt or (str(path.parent) if beside else PUBLISHED)
-    base = path.parent / model.llama_path
-    options = {"llama_path": str(base if base.exists() else model.llama_path)}
+    name, options = checkpoint_of(read_config(path).model, path)
     return ModelChoice(name, f"{path} says so", options)
 
 
