@@ -7,6 +7,7 @@ are compared by their spread around the float32 ones, since two correct implemen
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,7 +38,8 @@ SPREAD = 2.0
 def check_schedule(golden: Golden) -> Iterator[Check]:
     """Learning rates of whole runs."""
     for number, case in enumerate(golden.misc.get("lr_schedule", [])):
-        numbers = {k: float(v) if k.endswith("lr") else v for k, v in case.items() if k != "lr"}
+        numbers: dict[str, Any] = {k: v for k, v in case.items() if k != "lr"}
+        numbers |= {k: float(v) for k, v in numbers.items() if k.endswith("lr")}
         schedule = PublishedSchedule(**numbers)
         found = [schedule.rate(step) for step in range(len(case["lr"]))]
         yield compare(f"learning rates {number}", found, case["lr"], 1e-9)
