@@ -85,7 +85,7 @@ def wav(
 
 def pcm(samples: np.ndarray) -> bytes:
     """Write 16-bit samples."""
-    return (np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes()
+    return np.clip(np.round(samples * 32768.0), -32768, 32767).astype("<i2").tobytes()
 
 
 def pcm_wav(samples: np.ndarray, rate_hz: int = RATE_HZ) -> bytes:

@@ -27,7 +27,7 @@ FORMATS: dict[str, str] = {
 """Kind -> the only demultiplexer that may read it: a playlist never opens other files."""
 
 LONGEST_GAP_S = 60.0
-"""A longer jump in time is a damaged time stamp, not a gap, unless the header leaves room for it."""
+"""Longer jumps in time are damaged time stamps, not gaps, unless the file is large enough to have held them."""
 
 _BY_BYTES = ("mp3", "aac")
 
@@ -65,7 +65,7 @@ class AvReader:
     def __init__(self, source: ByteSource, facts: Facts, findings: Findings) -> None:
         import av
 
-        self._name, self._findings = source.name, findings
+        self._size, self._findings = source.size, findings
         options = dict(facts.av_options)
         with ExitStack() as stack:
             file = stack.enter_context(source.open())
@@ -143,15 +143,16 @@ class AvReader:
         """Yield frames and the silence between them."""
         container = self._container.format.name
         clock = _Clock(self._stream, self._first, self.rate_hz, container)
-        position = 0
+        position = gaps = 0
         for frame, lost, following in _with_following(self._frames.all(self._first)):
             if frame.sample_rate != self.rate_hz:
                 self._findings.add("rate_change")
                 return
             gap = clock.gap(frame, following, position, lost)
-            if gap and not self._believable(position, gap):
+            if gap and not self._believable(gaps + gap):
                 clock.forget(gap)
                 gap = 0
+            gaps += gap
             primed = not position and gap < _SURE_GAP
             if gap and not primed and position + gap > start:
                 self._findings.add_gap(position / self.rate_hz, (position + gap) / self.rate_hz)
@@ -162,10 +163,10 @@ class AvReader:
         if self._frames.unfinished:
             self._findings.add("truncated")
 
-    def _believable(self, position: int, gap: int) -> bool:
-        """Say whether a gap may be that long."""
-        room = (self.expected_samples or 0) + self.rate_hz - position
-        return gap <= max(room, LONGEST_GAP_S * self.rate_hz)
+    def _believable(self, gaps: int) -> bool:
+        """Say whether gaps may add up to that many samples: what the bytes of the file could have held, and a minute."""
+        per_byte = self._frames.samples_a_byte
+        return gaps <= max(2 * self._size * per_byte, LONGEST_GAP_S * self.rate_hz)
 
 
 def _with_following(frames: Iterator[tuple[Any, int]]) -> Iterator[tuple[Any, int, Any]]:
@@ -186,7 +187,7 @@ class _Frames:
         self._container, self._stream = container, stream
         self.failures = 0
         self.unfinished = False
-        self._lost = self._good = 0
+        self._lost = self._good = self._samples = 0
         self._running = self._decode()
 
     def first(self) -> Any:
@@ -196,11 +197,16 @@ class _Frames:
     def all(self, first: Any) -> Iterator[tuple[Any, int]]:
         """Yield every frame, led by the one taken before, with the samples that the bytes lost before it stand for."""
         yield first, 0
-        samples = first.samples
+        self._samples = first.samples
         for frame in self._running:
             lost, self._lost = self._lost, 0
-            yield frame, round(lost * samples / self._good) if self._good else 0
-            samples += frame.samples
+            yield frame, round(lost * self.samples_a_byte)
+            self._samples += frame.samples
+
+    @property
+    def samples_a_byte(self) -> float:
+        """How many samples a byte stands for, by what was decoded so far."""
+        return self._samples / self._good if self._good else 0.0
 
     def _decode(self) -> Iterator[Any]:
         errors = _errors()

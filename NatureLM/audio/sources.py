@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import stat
 import tempfile
 import threading
+import weakref
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -94,6 +96,7 @@ class FileSource:
         self.suffix = Path(self.name).suffix.lower()
         if not _can_seek(file):
             file = _spooled(file)
+            weakref.finalize(self, file.close)
         self._file, self._lock = file, threading.Lock()
         self.size = file.seek(0, os.SEEK_END)
 
@@ -107,9 +110,8 @@ def _can_seek(file: Any) -> bool:
 
 
 def _spooled(file: Any) -> BinaryIO:
-    copy: Any = tempfile.SpooledTemporaryFile(max_size=1 << 24)  # noqa: SIM115 - lives as long as the source
-    while block := file.read(1 << 20):
-        copy.write(block)
+    copy = tempfile.TemporaryFile()  # noqa: SIM115 - closed with its source
+    shutil.copyfileobj(file, copy, 1 << 20)
     return copy
 
 
