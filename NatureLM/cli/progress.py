@@ -21,6 +21,8 @@ from NatureLM.results import RecordingResult
 
 LOG_EVERY_S = 10.0
 """Seconds between two plain log lines."""
+MOST_FLAGS, MOST_FAULTS = 3, 20
+"""Recordings that are named for one flag or one fault; all of them are counted and have their rows."""
 
 
 class Tally:
@@ -107,6 +109,7 @@ class Reporter:
     def __init__(self, tally: Tally) -> None:
         self.tally = tally
         self._logged_s = time.monotonic()
+        self._noted: Counter[str] = Counter()
 
     owns_terminal = False
 
@@ -116,16 +119,25 @@ class Reporter:
 
     def note(self, text: str) -> None:
         """Say something beside the answers."""
-        print(f"naturelm: {text}", file=sys.stderr, flush=True)
+        print(f"naturelm: {visible(text)}", file=sys.stderr, flush=True)
 
     def add(self, piece: RecordingResult) -> None:
         """Count one piece of a recording; name its new flags and its fault."""
         new = self.tally.add(piece)
         if piece.error_code:
-            self.note(f"{piece.error_code}: {piece.error}")
-        for flag in () if piece.error_code else new:
-            self.note(f"{piece.recording}: {flag}: {describe(flag)}")
+            self._note_some(piece.error_code, f"{piece.error_code}: {piece.error}", MOST_FAULTS)
+        else:
+            for flag in new:
+                text = f"{piece.recording}: {flag}: {describe(flag)}"
+                self._note_some(flag, text, MOST_FLAGS)
         self._show()
+
+    def _note_some(self, code: str, text: str, most: int) -> None:
+        self._noted[code] += 1
+        if self._noted[code] <= most:
+            self.note(text)
+        elif self._noted[code] == most + 1:
+            self.note(f"more recordings with {code}: see their rows")
 
     def _show(self) -> None:
         now_s = time.monotonic()
@@ -200,7 +212,7 @@ class Bar(Reporter):
 
     def note(self, text: str) -> None:
         """Say something above the bar."""
-        self._above(f"naturelm: {text}\n", style="yellow")
+        self._above(f"naturelm: {visible(text)}\n", style="yellow")
 
     def answers(self, text: str) -> None:
         """Print answers above the bar."""
@@ -259,6 +271,11 @@ def reporter_for(tally: Tally, *, quiet: bool = False) -> Reporter:
     if quiet:
         return Quiet(tally)
     return Bar(tally) if sys.stderr.isatty() else Reporter(tally)
+
+
+def visible(text: str) -> str:
+    """Make what steers a terminal visible: names of files come from anywhere."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _size(path: str | Path) -> int:

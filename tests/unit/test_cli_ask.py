@@ -288,6 +288,15 @@ def test_plain_progress_is_a_line_now_and_then(monkeypatch, capsys) -> None:
     assert "recording 1 of 1, 1 window" in err
 
 
+def test_names_in_notes_cannot_steer_the_terminal(capsys) -> None:
+    name = "\x1b[2J\n\udce9.wav"
+    for reporter in (Reporter(Tally([])), Bar(Tally([]))):
+        reporter.add(RecordingResult(name, error_code="not_audio", error=f"{name}: text"))
+        err = capsys.readouterr().err
+        assert "not_audio: \\x1b[2J\\n\\udce9.wav: text" in err
+        assert "\x1b[2J" not in err
+
+
 def test_the_bar_prints_answers_above_itself(capsys) -> None:
     with contextlib.closing(io.StringIO()) as _, Bar(Tally(["a"])) as bar:
         bar.answers("#0.00s - 1.00s#: [bold]owl[/]\n")
@@ -296,3 +305,15 @@ def test_the_bar_prints_answers_above_itself(capsys) -> None:
     err = capsys.readouterr().err
     assert "#0.00s - 1.00s#: [bold]owl[/]\n" in err
     assert "1 recording, 1 window" in err
+
+
+def test_a_card_full_of_one_flag_is_named_three_times_and_counted(capsys) -> None:
+    reporter = Reporter(Tally([]))
+    for number in range(9):
+        answer = WindowAnswer(0.0, 5.0, "q", "x")
+        reporter.add(RecordingResult(f"{number}.wav", (answer,), flags=("bandwidth_4kHz",)))
+    reporter.end("m on cpu", stopped=False)
+    *notes, more, summary = capsys.readouterr().err.splitlines()
+    assert len(notes) == 3
+    assert "more recordings with bandwidth_4kHz" in more
+    assert "bandwidth_4kHz: 9 files" in summary
