@@ -19,6 +19,7 @@ from NatureLM.errors import NatureLMError, StoreError
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "ask": ("NatureLM.cli.ask", "ask recordings a question and print the answer per window"),
+    "train": ("NatureLM.cli.train", "run one stage of a training by its recipe"),
     "models": ("NatureLM.cli.models", "list, fetch and check models"),
     "doctor": ("NatureLM.cli.doctor", "what this machine has, what is missing and how to get it"),
     "demo": ("NatureLM.cli.demo", "ask a real recording a question, from nothing"),
@@ -76,7 +77,7 @@ def _run(args: argparse.Namespace) -> int:
     except NatureLMError as error:
         if args.debug:
             raise
-        print(f"naturelm: {error}", file=sys.stderr)
+        _say(str(error))
         return NOT_STORED if isinstance(error, StoreError) else REFUSED
     except KeyboardInterrupt:
         print("naturelm: stopped", file=sys.stderr)
@@ -85,6 +86,12 @@ def _run(args: argparse.Namespace) -> int:
         _forget_standard_output()
         return UNREAD
     return code
+
+
+def _say(text: str) -> None:
+    from NatureLM.cli.progress import visible
+
+    print("naturelm: " + "\n".join(map(visible, text.split("\n"))), file=sys.stderr)
 
 
 def _forget_standard_output() -> None:
