@@ -1,7 +1,7 @@
 """Native blocks made fit for a model: finite, one channel, centred, within full scale; and what had to be done, as flags.
 
 The one downmix lives here (the mean of the channels). The surprise: an offset is removed only when it is really one, so that
-ordinary recordings pass bit for bit; in the published mode nothing is touched but samples that are not numbers.
+ordinary recordings pass bit for bit; in the published mode nothing is touched but samples that are not numbers (only looked at).
 """
 
 from __future__ import annotations
@@ -94,9 +94,9 @@ class Conditioner:
                 clean = np.nan_to_num(block, nan=0.0, posinf=0.0, neginf=0.0)
                 low, high = float(clean.min()), float(clean.max())
                 self._mark("not_finite", first, len(block))
-            if not self.published and max(high, -low) > 1.0:
-                if max(high, -low) > peak:
-                    self._mark("overrange", first, len(block))
+            if max(high, -low) > peak:
+                self._mark("overrange", first, len(block))
+            if max(high, -low) > 1.0 and not self.published:
                 clean = np.clip(clean, -1.0, 1.0)
             first += len(block)
             yield _mono(clean)
@@ -122,7 +122,7 @@ class Conditioner:
 
     def _listen_above(self, block: np.ndarray) -> None:
         """Note where most of the energy lies above what the model hears, in files that reach well beyond that."""
-        if self.published or self.rate_hz <= 4 * self.limit_hz or len(block) < _SPECTRUM:
+        if self.rate_hz < 4 * self.limit_hz or len(block) < _SPECTRUM:
             return
         frames = block[: len(block) // _SPECTRUM * _SPECTRUM].reshape(-1, _SPECTRUM)
         power = np.abs(np.fft.rfft(frames * np.hanning(_SPECTRUM).astype(block.dtype), axis=1)) ** 2

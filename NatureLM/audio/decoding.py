@@ -15,7 +15,7 @@ import numpy as np
 from NatureLM.audio.av_reader import AvReader
 from NatureLM.audio.headers import Facts, read_facts
 from NatureLM.audio.options import Findings, ReadOptions, check_rate
-from NatureLM.audio.sniff import SUFFIXES, sniff_file
+from NatureLM.audio.sniff import KNOWN_SUFFIXES, sniff_file
 from NatureLM.audio.soundfile_reader import SoundfileReader
 from NatureLM.audio.sources import ByteSource
 from NatureLM.errors import RecordingError
@@ -77,7 +77,7 @@ def examine(source: ByteSource, options: ReadOptions, findings: Findings) -> Fac
         check_rate(source.name, facts.rate_hz, facts.channels, options)
     for flag in facts.flags:
         findings.add(flag)
-    if source.suffix in SUFFIXES and source.suffix not in kind.suffixes:
+    if source.suffix in KNOWN_SUFFIXES and source.suffix not in kind.suffixes:
         findings.add("suffix_mismatch")
     return facts
 

@@ -99,12 +99,35 @@ _SVX = Kind("8SVX", (".svx", ".iff"), "soundfile")
 _FORMS = {b"WAVE": WAV, b"AVI ": Kind("AVI", (".avi",), "av"), b"WEBP": Kind("a WebP image")}
 _AIFF_FORMS = {b"AIFF": AIFF, b"AIFC": AIFF, b"8SVX": _SVX, b"16SV": _SVX}
 
-SUFFIXES: frozenset[str] = frozenset(
+_VIDEO = frozenset(
+    [
+        ".3g2",
+        ".3gp",
+        ".asf",
+        ".avi",
+        ".flv",
+        ".iff",
+        ".m4v",
+        ".mkv",
+        ".mov",
+        ".mp4",
+        ".ogv",
+        ".rm",
+        ".snd",
+        ".webm",
+        ".wmv",
+    ]
+)
+
+KNOWN_SUFFIXES: frozenset[str] = frozenset(
     suffix
     for kind in (WAV, FLAC, OGG, MP3, ADTS, AIFF, MP4, MATROSKA, *(row[2] for row in _AUDIO))
     for suffix in kind.suffixes
-) - {".iff"}
-"""Every suffix that folders are searched for, lower case."""
+)
+"""Every suffix that says what a file should hold, lower case."""
+
+SUFFIXES = KNOWN_SUFFIXES - _VIDEO
+"""The suffixes that folders are searched for: films are read when they are named, not picked up."""
 
 
 def sniff_file(file: BinaryIO) -> Kind:

@@ -243,3 +243,18 @@ def test_every_code_has_a_meaning() -> None:
     assert describe("energy_above_12kHz").startswith("Most of the energy lies above 12 kHz")
     assert describe("mystery") == "mystery"
     assert all(text.endswith(".") for text in (*FLAGS.values(), *FAULTS.values()))
+
+
+def test_the_published_mode_flags_and_does_not_touch() -> None:
+    loud = np.where(np.arange(96_000) == 500, 3.0, sounds.tone(1.0, 96_000, 30_000.0)).astype(
+        np.float32
+    )
+    recording = open_recording(sounds.encoded(loud, "WAV", "FLOAT", 96_000))
+    (audio,) = recording.windows(WindowPlan(1.0, 1.0), 96_000, "published")
+    assert set(audio.flags) == set(recording.flags) == {"overrange"}
+    np.testing.assert_array_equal(audio.waveform, np.clip(loud, -1, 1))
+    (audio,) = recording.windows(WindowPlan(1.0, 1.0), 16_000, "published")
+    assert "energy_above_8kHz" in audio.flags
+    offset = open_recording(np.full(48_000, 0.25), rate_hz=48_000)
+    (audio,) = offset.windows(WindowPlan(1.0, 1.0), 48_000, "published")
+    assert (audio.waveform == 0.25).all()
