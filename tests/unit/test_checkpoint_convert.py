@@ -1,5 +1,6 @@
 """Pickles come in by one road only: tensors and plain values, through a child, never a line of their code."""
 
+import argparse
 import contextlib
 import io
 import json
@@ -16,6 +17,7 @@ import torch
 from pydantic import BaseModel
 from safetensors.torch import load_file, save_file
 
+from NatureLM.cli import models_convert
 from NatureLM.errors import CheckpointError
 from NatureLM.models import unpickle
 from NatureLM.models.convert import BEATS_METADATA, convert, read_pickle
@@ -200,3 +202,22 @@ def test_nothing_is_overwritten(tmp_path: Path, stored: dict) -> None:
     (tmp_path / "bad.yaml").write_text("a: [")
     with pytest.raises(CheckpointError, match="as YAML"):
         convert(tmp_path / "c.pth", tmp_path / "new", tmp_path / "bad.yaml")
+
+
+@pytest.mark.usefixtures("here")
+def test_the_command_warns_and_says_where_the_result_lies(
+    tmp_path: Path, stored: dict, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save({"model": trainable(stored)}, tmp_path / "c.pth")
+    parser = argparse.ArgumentParser()
+    models_convert.add_arguments(parser)
+    words = [
+        str(tmp_path / "c.pth"),
+        str(tmp_path / "out"),
+        "--config",
+        str(GOLDEN / "config.json"),
+    ]
+    assert models_convert.run(parser.parse_args(words)) == 0
+    out, err = capsys.readouterr()
+    assert out.strip() == str(tmp_path / "out")
+    assert "only files you trust" in err

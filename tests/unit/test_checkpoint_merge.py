@@ -1,5 +1,6 @@
 """Folding LoRA into its base gives a plain Llama with equal logits, written a tensor at a time."""
 
+import argparse
 import json
 from pathlib import Path
 
@@ -9,7 +10,8 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from NatureLM.errors import CheckpointError
+from NatureLM.cli import models_merge
+from NatureLM.errors import CheckpointError, ConfigError
 from NatureLM.models.merge import MergeSettings, merge
 from NatureLM.models.weight_file import open_weights
 from NatureLM.models.weight_write import Promise, write_file, write_shards
@@ -91,3 +93,31 @@ def test_a_broken_promise_is_noticed(tmp_path: Path) -> None:
     promise = Promise(torch.float32, (3,), lambda: torch.zeros(2))
     with pytest.raises(ValueError, match="promised"):
         write_file(tmp_path / "w.safetensors", {"a": promise})
+
+
+def parsed(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    models_merge.add_arguments(parser)
+    return parser.parse_args(["--model", str(GOLDEN), *words])
+
+
+def test_the_command_merges_at_the_asked_alpha(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written = {}
+    for alpha in ("0", "0.5", "1"):
+        out = tmp_path / alpha
+        assert models_merge.run(parsed("--alpha", alpha, str(out))) == 0
+        assert capsys.readouterr().out.strip() == str(out)
+        written[alpha] = load_file(out / "model.safetensors")
+    base = load_file(GOLDEN / "llama" / "model.safetensors")
+    changed = "model.layers.0.self_attn.q_proj.weight"
+    assert torch.equal(written["0"][changed], base[changed])
+    middle = (written["0"][changed] + written["1"][changed]) / 2
+    torch.testing.assert_close(written["0.5"][changed], middle)
+    assert written["1"].keys() == base.keys()
+
+
+def test_an_alpha_outside_its_range_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"merging alpha is 1\.5"):
+        models_merge.run(parsed("--alpha", "1.5", str(tmp_path / "out")))
