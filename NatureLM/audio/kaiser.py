@@ -17,7 +17,7 @@ BETA = 12.984585247040012
 """The published filter: zero crossings a side, table entries a crossing, cutoff over Nyquist, Kaiser beta."""
 
 _BLOCK = 2048
-_PHASES = 4096
+_PHASES = 1024
 
 
 def resample_kaiser(waveform: np.ndarray, source_hz: int, target_hz: int) -> np.ndarray:
@@ -39,24 +39,48 @@ def resample_kaiser(waveform: np.ndarray, source_hz: int, target_hz: int) -> np.
     times = np.arange(count) * (1.0 / ratio)
     whole = times.astype(np.int64)
     fractions = times - whole
-    kernel = _Kernel(ratio)
+    kernel = _kernel(ratio)
     padded = np.pad(signal, (kernel.left - 1, kernel.right + 1))
     stretches = np.lib.stride_tricks.sliding_window_view(padded, kernel.left + kernel.right)
-    phases, phase_of = _phases(fractions)
-    weights = None if phases is None else kernel.weights(phases)
     result = np.empty(count)
-    for first in range(0, count, _BLOCK):
-        part = slice(first, first + _BLOCK)
-        pieces = stretches[whole[part]]
-        rows = kernel.weights(fractions[part]) if weights is None else weights[phase_of[part]]
-        result[part] = np.einsum("ij,ij->i", pieces, rows)
+    groups = _groups(fractions)
+    if not groups:
+        _one_by_one(result, stretches, whole, fractions, kernel)
+        return result
+    weights = kernel.weights(fractions[[members[0] for members in groups]])
+    for members, row in zip(groups, weights, strict=True):
+        result[members] = np.einsum("ij,j->i", _rows(stretches, whole[members]), row)
     return result
 
 
-def _phases(fractions: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
-    """Group output samples that stand at the same place between two input samples; ``None`` when there are too many groups."""
-    _, first, group = np.unique(np.round(fractions, 9), return_index=True, return_inverse=True)
-    return (fractions[first] if first.size <= _PHASES else None), group
+def _groups(fractions: np.ndarray) -> list[np.ndarray]:
+    """Group output samples that stand at the same place between two input samples; no groups when there are too many."""
+    _, group, sizes = np.unique(np.round(fractions, 9), return_inverse=True, return_counts=True)
+    if not 0 < sizes.size <= _PHASES:
+        return []
+    return np.split(np.argsort(group, kind="stable"), np.cumsum(sizes)[:-1])
+
+
+def _rows(stretches: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Take stretches; at even distances without copying them."""
+    step = int(starts[1] - starts[0]) if starts.size > 1 else 1
+    if step > 0 and np.all(np.diff(starts) == step):
+        return stretches[starts[0] : starts[-1] + 1 : step]
+    return stretches[starts]
+
+
+def _one_by_one(
+    result: np.ndarray,
+    stretches: np.ndarray,
+    whole: np.ndarray,
+    fractions: np.ndarray,
+    kernel: _Kernel,
+) -> None:
+    """Resample between rates that hardly have a common measure: weights of their own for every sample."""
+    for first in range(0, result.size, _BLOCK):
+        part = slice(first, first + _BLOCK)
+        weights = kernel.weights(fractions[part])
+        result[part] = np.einsum("ij,ij->i", stretches[whole[part]], weights)
 
 
 @functools.lru_cache(maxsize=1)
@@ -92,3 +116,8 @@ class _Kernel:
         index = np.where(inside, index, 0)
         weight = self.table[index] + (place - offset)[:, None] * self.slopes[index]
         return np.where(inside, weight, 0.0)
+
+
+@functools.lru_cache(maxsize=8)
+def _kernel(ratio: float) -> _Kernel:
+    return _Kernel(ratio)
