@@ -1,1 +1,1 @@
-"""train."""
+"""Training: recipes, the steps that they name, the loop around them."""
