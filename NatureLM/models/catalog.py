@@ -15,8 +15,11 @@ from pathlib import Path
 from NatureLM.errors import ConfigError
 from NatureLM.models import parts
 
-BRIDGE = Path(__file__).parent / "pocket" / "bridge.safetensors"
-"""The pocket model's own weights, shipped with the package."""
+BRIDGE = (
+    Path(__file__).parent / "pocket" / "bridge.safetensors",
+    Path(__file__).parent / "pocket" / "lora.safetensors",
+)
+"""The pocket model's own weights, shipped with the package: Q-Former and projector, adapter of the LLM."""
 REVISION_DIGITS = 12
 
 
@@ -28,7 +31,7 @@ class ModelEntry:
         name: What the user calls it.
         source: What ``NatureLM.from_pretrained`` takes.
         summary: One line.
-        size_bytes: Of all its files.
+        size_bytes: Of the files that are fetched.
         licence: Of the whole.
         needs: What the machine must have.
         repositories: On the model hub, with the files that tell whether they are cached.
@@ -102,10 +105,10 @@ def revision(name: str) -> str:
 def bridge_revision() -> str:
     """Return the first digits of the bridge's hash; empty when the package has no bridge."""
     try:
-        found = BRIDGE.stat()
+        times = tuple(path.stat().st_mtime_ns for path in BRIDGE)
     except OSError:
         return ""
-    return _digits(BRIDGE, found.st_size, found.st_mtime_ns)
+    return _digits(BRIDGE, times)
 
 
 def missing(name: str) -> tuple[str, ...]:
@@ -113,13 +116,27 @@ def missing(name: str) -> tuple[str, ...]:
     entry = entry_named(name)
     if entry.repositories:
         return tuple(repo for repo, file in entry.repositories if _hub_file(repo, file) is None)
-    lacking = [] if BRIDGE.is_file() else ["bridge.safetensors (shipped with the package)"]
+    lacking = [path.name for path in BRIDGE if not path.is_file()]
     return (*lacking, *(part for part in parts.POCKET if parts.cached(part) is None))
 
 
+def absent_bridge() -> str:
+    """Say what to do about a package without the pocket model's own weights; empty when they are there."""
+    lacking = [str(path) for path in BRIDGE if not path.is_file()]
+    if not lacking:
+        return ""
+    return (
+        f"{', '.join(lacking)}: not there, so pocket cannot answer; its other parts are not concerned. Install a release "
+        "of this package, or train the bridge with `naturelm train` (recipes pocket_stage1 and pocket_stage2)."
+    )
+
+
 @lru_cache(maxsize=4)
-def _digits(path: Path, _size: int, _time: int) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:REVISION_DIGITS]
+def _digits(paths: tuple[Path, ...], _times: tuple[int, ...]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:REVISION_DIGITS]
 
 
 def _hub_file(repository: str, file: str) -> Path | None:
