@@ -7,34 +7,17 @@ resumes works on outlines.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from math import ceil
-from typing import Literal, Protocol
+from typing import Protocol
 
 from NatureLM.errors import ConfigError, RecordingError
 from NatureLM.eval.sources.record import RawAudio
+from NatureLM.scoring.vocabulary import Component
 
-Kind = Literal["classification", "detection", "captioning"]
-
-
-@dataclass(frozen=True)
-class Component:
-    """One part of a benchmark, scored by itself.
-
-    Attributes:
-        name: Such as ``watkins``.
-        kind: How answers are judged.
-        labels: The declared vocabulary; empty for captions.
-        max_duration_s: Longest stretch that is used, ``None`` for the task's default.
-        licence: Terms of the recordings.
-    """
-
-    name: str
-    kind: Kind
-    labels: tuple[str, ...] = ()
-    max_duration_s: float | None = None
-    licence: str = ""
+MAX_DURATION_S = 10.0
+"""What the published model hears at most."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +31,7 @@ class Outline:
         reference: The truth, as written in the data.
         recording: What recording it was cut from; intervals are clustered by it.
         licence: Terms of this recording.
-        duration_s: Length as the data say, ``None`` when they do not.
+        max_duration_s: Longest stretch that is used.
     """
 
     id: str
@@ -57,8 +40,7 @@ class Outline:
     reference: str
     recording: str = ""
     licence: str = ""
-    duration_s: float | None = None
-    tags: Mapping[str, str] = field(default_factory=dict)
+    max_duration_s: float = MAX_DURATION_S
 
     @property
     def name(self) -> tuple[str, str]:
