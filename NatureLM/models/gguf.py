@@ -15,6 +15,7 @@ from typing import Any
 import gguf
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
@@ -85,7 +86,7 @@ def load_unpacked(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[Any
         llm = LlamaForCausalLM(config)
     try:
         weights = load_file(folder / FILES[0])
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{folder}: cannot be read ({error}); remove the folder.") from error
     weights = {name: tensor.to(dtype) for name, tensor in weights.items()}
     llm.load_state_dict(weights, strict=False, assign=True)
@@ -151,7 +152,7 @@ def _named(name: str, block: str) -> str:
     return {"token_embd": "model.embed_tokens.weight", "output_norm": "model.norm.weight"}[name]
 
 
-def _unpaired(weight: np.ndarray[Any, Any], heads: int) -> np.ndarray[Any, Any]:
+def _unpaired(weight: np.ndarray, heads: int) -> np.ndarray:
     """Put each head's rows back: first halves of all rotary pairs, then second halves."""
     rows, columns = weight.shape
     paired = weight.reshape(heads, rows // heads // 2, 2, columns)

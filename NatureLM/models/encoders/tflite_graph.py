@@ -5,6 +5,7 @@ Knows the flatbuffer's layout through the ``tflite`` package, nothing of what th
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ import tflite
 from NatureLM.errors import CheckpointError
 
 _OPS = {v: k for k, v in vars(tflite.BuiltinOperator).items() if isinstance(v, int)}
+_DAMAGE = (struct.error, ValueError, IndexError, KeyError, TypeError, AttributeError)
+"""What reading a flatbuffer that was cut short can raise."""
 _DTYPES = {tflite.TensorType.FLOAT32: np.float32, tflite.TensorType.INT32: np.int32}
 
 
@@ -49,6 +52,12 @@ class Graph:
         data = path.read_bytes()
         if data[4:8] != b"TFL3":
             raise CheckpointError(f"{path}: is no tflite file.")
+        try:
+            self._read(data)
+        except _DAMAGE as error:
+            raise CheckpointError(f"{path}: is damaged ({error}); fetch it anew.") from error
+
+    def _read(self, data: bytes) -> None:
         self._model = tflite.Model.GetRootAs(data, 0)
         self._graph = self._model.Subgraphs(0)
         self.ops = [self._op(i) for i in range(self._graph.OperatorsLength())]
@@ -56,7 +65,7 @@ class Graph:
             self._graph.Tensors(i).Name().decode() for i in range(self._graph.TensorsLength())
         ]
 
-    def constant(self, tensor: int) -> np.ndarray[Any, Any] | None:
+    def constant(self, tensor: int) -> np.ndarray | None:
         """Read a constant tensor; ``None`` for one that is computed."""
         meta = self._graph.Tensors(tensor)
         raw = self._model.Buffers(meta.Buffer()).DataAsNumpy()
@@ -65,14 +74,14 @@ class Graph:
         shape = meta.ShapeAsNumpy() if meta.ShapeLength() else []
         return raw.view(_DTYPES[meta.Type()]).reshape([int(n) for n in shape])
 
-    def weights(self, op: Op) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    def weights(self, op: Op) -> tuple[np.ndarray, np.ndarray]:
         """Read the weight and the bias of a layer, copied out of the file."""
         weight, bias = (self.constant(tensor) for tensor in op.inputs[1:3])
         if weight is None or bias is None:
             raise CheckpointError(f"the encoder's file has a {op.name} without constant weights.")
         return weight.copy(), bias.copy()
 
-    def named(self, ending: str) -> np.ndarray[Any, Any]:
+    def named(self, ending: str) -> np.ndarray:
         """Read the constant whose name ends so."""
         for tensor, name in enumerate(self.names):
             if name.endswith(ending):
