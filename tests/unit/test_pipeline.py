@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import soundfile as sf
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from NatureLM.audio.windows import WindowPlan
+from NatureLM.audio.options import Findings
+from NatureLM.audio.recording import Recording, WindowAudio
+from NatureLM.audio.windows import Window, WindowPlan
 from NatureLM.config import Generation
 from NatureLM.errors import ConfigError, DeviceError, PromptError, RecordingError, WindowError
 from NatureLM.infer import Pipeline, PipelineSettings
@@ -118,6 +120,31 @@ def test_a_fault_is_a_row_and_the_others_go_on(folder: Path) -> None:
     assert found[2].error_code
     assert "gone.wav" in (found[2].error or "")
     assert {r.model for r in found} == {"scripted"}
+
+
+class Broken(Recording):
+    """A recording whose second window is its last: what follows cannot be decoded."""
+
+    def __init__(self) -> None:
+        self.name, self.rate_hz, self.channels = "broken.wav", RATE, 1
+        self.expected_s, self.duration_s = 40.0, 20.0
+        self._findings = Findings()
+
+    def windows(self, plan, rate_hz, mode="default"):
+        for index in range(2):
+            window = Window(index, 10.0 * index, 10.0 * index + 10.0)
+            yield WindowAudio(window, noise(10.0).astype(np.float32))
+        self._findings.add("truncated")
+        raise RecordingError("broken.wav: the rest is damaged", "undecodable")
+
+
+def test_a_fault_on_the_way_keeps_every_window_before_it(folder: Path) -> None:
+    broken, whole = pipeline().ask([Broken(), folder / "b.wav"], QUERY)
+    assert [a.end_s for a in broken.answers] == [10.0, 20.0]
+    assert (broken.error_code, broken.error) == ("undecodable", "broken.wav: the rest is damaged")
+    assert "truncated" in broken.flags
+    assert [row["error_code"] for row in broken.rows()] == [None, None, "undecodable"]
+    assert len(whole.answers) == 1
 
 
 def test_two_recordings_of_one_name_stay_two(folder: Path) -> None:
@@ -236,7 +263,12 @@ def alone() -> dict[int, RecordingResult]:
     return {i: next(iter(one.ask([row], QUERY))) for i, row in enumerate(ROWS)}
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(
+    max_examples=6,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    phases=[Phase.explicit, Phase.generate],
+)
 @given(st.permutations(range(len(ROWS))), st.integers(1, 9))
 def test_answers_do_not_depend_on_batch_order_or_neighbours(alone, order, batch_size) -> None:
     asked = Pipeline(tiny.model(), settings=replace(BRIEF, batch_size=batch_size))
