@@ -308,9 +308,20 @@ def _fused_layers(layers: Any) -> Iterator[_Layer]:
         qkv = (attention.q_proj, attention.k_proj, attention.v_proj)
         yield _Layer(
             layer.input_layernorm.weight.detach(),
-            torch.cat([part.weight.detach() for part in qkv]),
+            _side_by_side(*qkv),
             attention.o_proj.weight.detach(),
             layer.post_attention_layernorm.weight.detach(),
-            torch.cat([mlp.gate_proj.weight.detach(), mlp.up_proj.weight.detach()]),
+            _side_by_side(mlp.gate_proj, mlp.up_proj),
             mlp.down_proj.weight.detach(),
         )
+
+
+@torch.inference_mode(mode=False)
+@torch.no_grad()
+def _side_by_side(*parts: Any) -> Tensor:
+    """Lay weights out as one matrix; the parts become views of it, so that no weight is held twice."""
+    fused = torch.cat([part.weight.detach() for part in parts])
+    sizes = [len(part.weight) for part in parts]
+    for part, rows in zip(parts, fused.split(sizes), strict=True):
+        part.weight.data = rows
+    return fused

@@ -321,12 +321,17 @@ class NatureLM(nn.Module):
 
     def llama(self, merging_alpha: float = 1.0) -> Llama:
         """Give the LLM with its adapter folded in; kept until alpha or the weights change."""
-        base = lora.plain(self.llm)
-        key = (merging_alpha, tuple((p.data_ptr(), p._version) for p in base.parameters()))  # noqa: SLF001 - torch's count of in-place changes
-        if self._folded is None or self._folded[0] != key:
+        if self._folded is None or self._folded[0] != self._state(merging_alpha):
             self._folded = None
-            self._folded = (key, Llama(lora.merged(self.llm, merging_alpha)))
+            with torch.inference_mode(mode=False):
+                llama = Llama(lora.merged(self.llm, merging_alpha))
+            self._folded = (self._state(merging_alpha), llama)
         return self._folded[1]
+
+    def _state(self, merging_alpha: float) -> tuple[Any, ...]:
+        """Tell weights apart: where they lie and how often they were changed."""
+        weights = lora.plain(self.llm).parameters()
+        return (merging_alpha, *((p.data_ptr(), p._version) for p in weights))  # noqa: SLF001 - torch's count of in-place changes
 
     def _spliced(self, prompt: Prompt, heard: list[Tensor]) -> Tensor:
         ids = splice.token_ids(prompt, self.tokenizer)

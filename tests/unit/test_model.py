@@ -269,3 +269,22 @@ def test_half_precision_answers() -> None:
     assert model.answer(tokens, ["which?"], SHORT)[0].finish in ("stop", "length")
     beams = Generation(max_new_tokens=3, num_beams=2)
     assert model.answer(tokens, ["which?"], beams)
+
+
+def test_folding_holds_no_weight_twice(tokens: AudioTokens) -> None:
+    model = tiny.model()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    with torch.inference_mode():
+        model.answer(tokens[:1], ["which?"], SHORT)
+    first = model.llama()
+    assert model.llama() is first
+    mlp = lora.plain(model.llm).model.layers[0].mlp
+    assert mlp.gate_proj.weight.untyped_storage().data_ptr() == (
+        first._layers[0].gate_up.untyped_storage().data_ptr()
+    )
+    assert model.llama(0.5) is not first
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    model.train()
+    model.llm.requires_grad_(True)
+    lora.plain(model.llm)(input_ids=torch.tensor([[1, 2]])).logits.sum().backward()
+    assert mlp.gate_proj.weight.grad is not None
