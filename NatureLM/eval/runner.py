@@ -78,7 +78,7 @@ class Job:
 
     Attributes:
         task: The benchmark.
-        outlines: The examples to answer.
+        outlines: The examples to answer; their queries and references hold, whatever the task's own say.
         engine: What answers them.
         settings: How.
         folder: Where the journal and the predictions go.
@@ -265,14 +265,15 @@ def _code(error: object) -> str | None:
 
 def _prepared(job: Job, book: _Book) -> Iterator[Prepared]:
     """Give the examples that still need an answer, decoded ahead; faults and known answers are entered on the way."""
-    pending = {o.name for o in job.outlines if o.name not in book.done}
+    pending = {o.name: o for o in job.outlines if o.name not in book.done}
     if not pending:
         return
     alter = job.alter or (lambda prepared: prepared)
     rate_hz, settings = job.engine.model.sample_rate, job.settings
 
     def ready(example: Example) -> Prepared:
-        return alter(prepare(example, rate_hz, settings.parity))
+        asked = Example(pending[example.outline.name], example.audio)
+        return alter(prepare(asked, rate_hz, settings.parity))
 
     examples = job.task.examples(lambda outline: outline.name in pending)
     depth = settings.workers * 4 + settings.batch_size
