@@ -47,7 +47,7 @@ class EvidenceBank:
 
     def to(self, device: torch.device | str) -> EvidenceBank:
         """Move to a device."""
-        return EvidenceBank(*(t.to(device) for t in vars(self).values()))
+        return EvidenceBank(**{name: tensor.to(device) for name, tensor in vars(self).items()})
 
     @property
     def directions(self) -> Float[Tensor, "classes width"]:

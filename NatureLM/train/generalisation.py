@@ -97,7 +97,7 @@ def train_generalisation(
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             return compute(batch)
 
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": list(answerer.bridge.parameters()), "lr": recipe.learning_rate},
         {"params": lora.trainable([answerer.llm]), "lr": recipe.lora_learning_rate},
     ]
