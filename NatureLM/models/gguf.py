@@ -6,6 +6,7 @@ query and key matrices; they are put back. Reading runs no code of the file.
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -22,10 +23,13 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from NatureLM.errors import CheckpointError
+from NatureLM.models.fetch import digest
 
 END_OF_TURN = "<|im_end|>"
 FILES = ("model.safetensors", "config.json", "tokenizer.json")
 _SPECIAL = 3
+_HASH = "weights_sha256"
+"""Key in ``config.json``."""
 _NAMES = {
     "attn_norm": "input_layernorm",
     "attn_q": "self_attn.q_proj",
@@ -41,7 +45,7 @@ _NAMES = {
 
 
 def unpacked(path: Path, folder: Path) -> Path:
-    """Dequantise a GGUF file into a folder, unless that is done already.
+    """Dequantise a GGUF file into a folder, unless that is done already and its weights are intact.
 
     Args:
         path: The file; trusted by its hash.
@@ -50,7 +54,7 @@ def unpacked(path: Path, folder: Path) -> Path:
     Raises:
         CheckpointError: The file is damaged or no Llama.
     """
-    if all((folder / name).is_file() for name in FILES):
+    if is_intact(folder):
         return folder
     try:
         reader = gguf.GGUFReader(path)
@@ -60,6 +64,7 @@ def unpacked(path: Path, folder: Path) -> Path:
     with tempfile.TemporaryDirectory(dir=folder.parent) as made:
         config = _config(reader)
         save_file(dict(_tensors(reader, config)), Path(made) / FILES[0], {"format": "pt"})
+        config.update({_HASH: digest(Path(made) / FILES[0])})
         config.save_pretrained(made)
         _tokenizer(reader).save(str(Path(made) / FILES[2]))
         folder.mkdir(exist_ok=True)
@@ -104,6 +109,17 @@ def tokenizer_of(folder: Path) -> Any:
     return PreTrainedTokenizerFast(
         tokenizer_file=str(folder / FILES[2]), eos_token=END_OF_TURN, pad_token=END_OF_TURN
     )
+
+
+def is_intact(folder: Path) -> bool:
+    """Tell whether a folder is complete and its weights hash to what its configuration says."""
+    if not all((folder / name).is_file() for name in FILES):
+        return False
+    try:
+        written = json.loads((folder / FILES[1]).read_text(encoding="utf-8")).get(_HASH)
+    except ValueError:
+        return False
+    return bool(written == digest(folder / FILES[0]))
 
 
 def _value(reader: Any, name: str) -> Any:

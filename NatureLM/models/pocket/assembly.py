@@ -186,6 +186,6 @@ def _part(name: str, options: PocketOptions) -> Path:
 
 def _unpacked(options: PocketOptions) -> Path:
     folder = parts.unpacked_folder()
-    if all((folder / name).is_file() for name in gguf.FILES):
+    if gguf.is_intact(folder):
         return folder
     return gguf.unpacked(_part("smollm2", options), folder)
