@@ -47,7 +47,14 @@ class EvidenceBank:
 
     def to(self, device: torch.device | str) -> EvidenceBank:
         """Move to a device."""
-        return EvidenceBank(**{name: tensor.to(device) for name, tensor in vars(self).items()})
+        return EvidenceBank(
+            self.prototypes.to(device),
+            self.bias.to(device),
+            self.mean.to(device),
+            self.factor.to(device),
+            self.spread.to(device),
+            self.neighbours.to(device),
+        )
 
     @property
     def directions(self) -> Float[Tensor, "classes width"]:
@@ -77,8 +84,9 @@ def make_bank(
     centred = F.normalize(prototypes - prototypes.mean(0), dim=1)
     cosine = centred @ centred.T
     cosine.fill_diagonal_(-2.0)
-    kept = (statistics[name].float() for name in ("mean", "factor", "spread"))
-    return EvidenceBank(prototypes, bias, *kept, cosine.topk(near, dim=1).indices)
+    mean, factor, spread = (statistics[name].float() for name in ("mean", "factor", "spread"))
+    near_by = cosine.topk(near, dim=1).indices
+    return EvidenceBank(prototypes, bias, mean, factor, spread, near_by)
 
 
 def save_bank(bank: EvidenceBank, path: Path) -> None:
