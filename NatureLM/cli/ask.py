@@ -63,6 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--device", default="auto", metavar="auto|cpu|cuda|mps", help="where to work (auto)")
     _add_window_arguments(parser.add_argument_group("windows"))
+    _add_reading_arguments(parser.add_argument_group("reading"))
     _add_output_arguments(parser.add_argument_group("output"))
     _add_answer_arguments(parser.add_argument_group("answers"))
 
@@ -88,17 +89,35 @@ def _add_window_arguments(group: argparse._ArgumentGroup) -> None:
         default="keep",
         help="what remains after the last full window (keep)",
     )
+    add("--skip-short", action="store_true", help="leave out recordings shorter than 0.5 s")
+    add(
+        "--ask-silence",
+        action="store_true",
+        help="ask the model about digital silence instead of answering None",
+    )
+
+
+def _add_reading_arguments(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
     add(
         "--force-rate",
         type=int,
         metavar="HZ",
         help="believe this sample rate instead of the files'",
     )
-    add("--skip-short", action="store_true", help="leave out recordings shorter than 0.5 s")
     add(
-        "--ask-silence",
-        action="store_true",
-        help="ask the model about digital silence instead of answering None",
+        "--slow-down",
+        type=float,
+        default=1.0,
+        metavar="FACTOR",
+        help="play recordings FACTOR times slower; windows count in slowed time, reported times stay true (1)",
+    )
+    add(
+        "--ultrasonic",
+        action="store_const",
+        const=10.0,
+        dest="slow_down",
+        help="for bats and the like: the same as --slow-down 10",
     )
 
 
@@ -288,6 +307,7 @@ def _settings(args: argparse.Namespace, job: Job) -> PipelineSettings:
         skip_short=args.skip_short,
         cpu_fallback=args.cpu_fallback,
         force_rate_hz=args.force_rate,
+        slow_down=args.slow_down,
     )
 
 

@@ -52,6 +52,7 @@ class PipelineSettings:
         ask_silence: Ask the model about digital silence instead of answering "None".
         skip_short: Leave recordings out that are shorter than half a second.
         force_rate_hz: Believe this sample rate instead of the files'.
+        slow_down: Play recordings so many times slower, for what lies above the model's band, such as bats; times stay true.
         cpu_fallback: Go on with the CPU when even one window does not fit the device.
     """
 
@@ -62,6 +63,7 @@ class PipelineSettings:
     ask_silence: bool = False
     skip_short: bool = False
     force_rate_hz: int | None = None
+    slow_down: float = 1.0
     cpu_fallback: bool = False
 
 
@@ -232,7 +234,7 @@ class Pipeline:
             ask_silence=settings.ask_silence or bool(options and NONE not in options),
             model=model.name,
             revision=model.revision,
-            options=ReadOptions(force_rate_hz=settings.force_rate_hz),
+            options=ReadOptions(force_rate_hz=settings.force_rate_hz, slow_down=settings.slow_down),
         )
         return self._pieces(pairs, reading, replace(self.asking, options=options))
 

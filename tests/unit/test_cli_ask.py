@@ -317,3 +317,16 @@ def test_a_card_full_of_one_flag_is_named_three_times_and_counted(capsys) -> Non
     assert len(notes) == 3
     assert "more recordings with bandwidth_4kHz" in more
     assert "bandwidth_4kHz: 9 files" in summary
+
+
+def test_ultrasonic_counts_windows_in_slowed_time_and_reports_true_times(
+    folder, said, capfd
+) -> None:
+    assert ask(folder / "deep" / "B.WAV", "--query", "who?", "--ultrasonic") == 0
+    lines = capfd.readouterr().out.splitlines()[1:]
+    assert lines[:3] == [f"#{s}.00s - {s + 1}.00s#: [who?]" for s in range(3)]
+
+
+def test_a_slow_down_of_nothing_is_refused(folder, said, capfd) -> None:
+    assert ask(folder / "a.wav", "--query", "who?", "--slow-down", "0") == 2
+    assert "slowed down" in capfd.readouterr().err
