@@ -50,6 +50,8 @@ class Index:
         ranges: Whether it honours them.
         refuse: Status of everything; 0 for none.
         login: The Authorization header that it asks for.
+        moved: Where another server has the wheel; empty for here.
+        logins: The Authorization headers that came.
         asked: Paths and Range headers so far.
     """
 
@@ -59,6 +61,8 @@ class Index:
     ranges: bool = True
     refuse: int = 0
     login: str = ""
+    moved: str = ""
+    logins: list[str | None] = field(default_factory=list)
     asked: list[tuple[str, str]] = field(default_factory=list)
     host: str = ""
 
@@ -93,6 +97,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         state = self.state
         state.asked.append((self.path, self.headers.get("Range", "")))
+        state.logins.append(self.headers.get("Authorization"))
         if state.login and self.headers.get("Authorization") != state.login:
             self._send(401, "text/plain", b"who are you?")
         elif state.refuse:
@@ -122,6 +127,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _wheel(self) -> None:
         state, start = self.state, 0
+        if state.moved:
+            self.send_response(302)
+            self.send_header("Location", state.moved)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         asked = self.headers.get("Range", "")
         if asked and state.ranges:
             start = int(asked.removeprefix("bytes=").rstrip("-"))

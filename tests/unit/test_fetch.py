@@ -138,6 +138,17 @@ def test_credentials_go_to_the_index_and_into_no_message(
     assert shown("https://a:b@host/x?token=c#d") == "https://host/x"
 
 
+def test_credentials_do_not_follow_to_another_host(
+    index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Index() as elsewhere:
+        index.moved = f"http://{elsewhere.host}/files/{WHEEL.filename}"
+        index.login = "Basic " + base64.b64encode(b"me:secret").decode()
+        use(monkeypatch, f"http://me:secret@{index.host}/simple")
+        assert fetch.download(WHEEL, tmp_path).read_bytes() == WHEEL_BYTES
+        assert elsewhere.logins == [None]
+
+
 def test_folders_and_local_indexes_serve_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -66,7 +66,9 @@ def test_a_part_is_fetched_once_and_nothing_else_stays(index: Index, cache: Path
 @pytest.mark.parametrize("damage", [b"", CONTENT[:-1], CONTENT[:-1] + b"?", CONTENT + b"?"])
 def test_a_damaged_cache_is_mended(index: Index, damage: bytes) -> None:
     path = parts.fetch("tiny")
+    assert parts.cached("tiny") == path
     path.write_bytes(damage)
+    os.utime(path, (1, 1))
     assert parts.cached("tiny") is None
     assert parts.fetch("tiny").read_bytes() == CONTENT
 
