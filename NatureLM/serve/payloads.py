@@ -113,10 +113,21 @@ def _file(name: str, limits: Limits) -> bytes:
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise refused from error
-    with os.fdopen(handle, "rb") as file:
-        facts = os.fstat(file.fileno())
+    try:
+        facts = os.fstat(handle)
         if not stat.S_ISREG(facts.st_mode):
             raise refused
         if facts.st_size > limits.max_audio_bytes:
             raise _too_large(facts.st_size, limits)
-        return file.read(limits.max_audio_bytes + 1)
+        return _whole(handle, limits.max_audio_bytes)
+    finally:
+        os.close(handle)
+
+
+def _whole(handle: int, most: int) -> bytes:
+    """Read an open file, no further than it may be large."""
+    blocks, left = [], most
+    while left and (block := os.read(handle, min(left, 2**20))):
+        blocks.append(block)
+        left -= len(block)
+    return b"".join(blocks)
