@@ -27,7 +27,7 @@ from NatureLM.infer.engine import GREEDY, Asking
 from NatureLM.infer.items import Item, ItemEngine
 from NatureLM.models.model import Answer
 
-PREDICTIONS = "predictions.jsonl"
+PREDICTIONS, UNMERGED = "predictions.jsonl", "windows.jsonl"
 PUBLISHED_GENERATION = Generation(max_new_tokens=300, num_beams=2, stop_rule="published")
 PUBLISHED_BATCH = 16
 """Published inference on BEANS-Zero (MODEL specification, section 10)."""
@@ -35,6 +35,7 @@ SORTED_BATCHES = 8
 """Batches that are sorted by length together, so that little padding is computed."""
 
 Alter = Callable[[Prepared], Prepared]
+Merge = Callable[[Sequence[dict[str, Any]]], list[dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ class Job:
         settings: How.
         folder: Where the journal and the predictions go.
         alter: Done to every example before it is asked; the identity when left out.
+        merge: Joins rows before they are judged, such as those of one recording; the unjoined ones go into a file of their own.
     """
 
     task: Task
@@ -91,6 +93,7 @@ class Job:
     settings: RunSettings
     folder: Path
     alter: Alter | None = None
+    merge: Merge | None = None
 
 
 @dataclass(frozen=True)
@@ -153,6 +156,9 @@ def run(job: Job, watch: Watch = lambda _: None) -> Outcome:
             book.enter(batch, answers)
             watch(book.progress)
         rows = book.rows()
+        if job.merge is not None:
+            write_jsonl(job.folder / UNMERGED, rows)
+            rows = job.merge(rows)
         write_jsonl(job.folder / PREDICTIONS, rows)
         failures: dict[str, int] = {}
         for row in rows:
