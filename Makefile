@@ -31,7 +31,7 @@ demo: $(VENV)/.demo ## fetch the pocket model and ask a real recording the card'
 
 test: $(VENV)/.dev ## run the whole suite
 	$(BIN)/naturelm models pull pocket
-	$(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q -m "not gpu"
 
 check: lint types contracts sizes ## every gate that a pull request must pass
 

@@ -19,10 +19,11 @@ from torch import Tensor
 
 from NatureLM.errors import CheckpointError, ConfigError, DownloadError
 from NatureLM.models import gguf, lora, parts
-from NatureLM.models.encoders.birdnet import BirdNET, EvidenceEncoder
+from NatureLM.models.encoders.birdnet import BirdNET
 from NatureLM.models.llm import LLMS
 from NatureLM.models.model import NatureLM, Parts
 from NatureLM.models.pocket.bridge import Bridge, BridgeShape
+from NatureLM.models.pocket.hearing import PocketEncoder
 from NatureLM.models.pocket.questions import PocketGrammar
 from NatureLM.prompts import TEMPLATES
 from NatureLM.taxonomy.names import load_taxonomy
@@ -110,7 +111,7 @@ def assemble(options: PocketOptions) -> NatureLM:
     llm, tokenizer = gguf.load_unpacked(_unpacked(options), options.llm_dtype)
     llm = _adapted(llm, _read(folder / ADAPTER), notes)
     made = Parts(
-        EvidenceEncoder(BirdNET(_part("birdnet", options))),
+        PocketEncoder(BirdNET(_part("birdnet", options))),
         bridge.frame_norm,
         bridge.qformer,
         bridge.projector,
