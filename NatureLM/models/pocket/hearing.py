@@ -56,10 +56,8 @@ def steady_noise(segments: Float[Tensor, "n samples"]) -> Bool[Tensor, " n"]:
     spectrum = 10 * power.mean(1).log10()
     local = F.avg_pool1d(F.pad(spectrum[:, None], (15, 15), "replicate"), 31, 1)[:, 0]
     smooth = ((spectrum - local).unflatten(-1, (-1, BAND)).amax(-1)) < LINE_DB
-    above = F.pad(
-        counted[:, 1:], (0, 1), value=True
-    )  # a band in which a filter cuts off is not judged
-    judged = counted & above
+    above = F.pad(counted, (0, 2), value=True)
+    judged = counted & above[:, 1:-1] & above[:, 2:]  # not the two bands in which a filter cuts off
     even = ((steady & smooth) | ~judged).all(1) & (judged.sum(1) >= FEWEST_BANDS)
     return even & (segments.abs().amax(1) > 0)
 
