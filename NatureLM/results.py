@@ -35,7 +35,7 @@ class OptionScore:
 
     Attributes:
         option: The label as offered.
-        probability: Normalised over the options, the no-audio prior removed, in [0, 1].
+        probability: Normalised over the options, in [0, 1]; what labels owe to their wording alone is taken off.
         log_probability: Raw log-probability of the option's tokens under the model.
     """
 

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from NatureLM.annotations import NONE
 from NatureLM.config import Generation
 from NatureLM.errors import DeviceError
 from NatureLM.infer.batching import Waiting, chunks
@@ -203,8 +204,15 @@ def stack(
 def chosen(
     query: str, options: Sequence[str], scores: Sequence[float], prior: Sequence[float]
 ) -> WindowAnswer:
-    """Make the answer to a closed question of the options' log-probabilities with and without the audio."""
-    ranked = tuple(map(OptionScore, options, shares(scores, prior), scores))
+    """Make the answer to a closed question of the options' log-probabilities with and without the audio.
+
+    What a label owes to its wording alone is taken off. "None" is spared: it is what a model rightly says when it hears
+    nothing, so without the audio it is no bias but the answer, and taking it off named an absent animal in 21 of 25 windows.
+    """
+    labels = [p for option, p in zip(options, prior, strict=True) if option != NONE]
+    typical = sum(labels) / max(len(labels), 1)
+    biases = [typical if o == NONE else p for o, p in zip(options, prior, strict=True)]
+    ranked = tuple(map(OptionScore, options, shares(scores, biases), scores))
     best = max(ranked, key=lambda option: option.probability)
     return WindowAnswer(
         0.0, 0.0, query, best.option, log_probability=best.log_probability, options=ranked

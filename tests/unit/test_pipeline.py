@@ -18,7 +18,7 @@ from NatureLM.audio.windows import Window, WindowPlan
 from NatureLM.config import Generation
 from NatureLM.errors import ConfigError, DeviceError, PromptError, RecordingError, WindowError
 from NatureLM.infer import Pipeline, PipelineSettings
-from NatureLM.infer.engine import Engine, is_out_of_memory, stack
+from NatureLM.infer.engine import Engine, chosen, is_out_of_memory, stack
 from NatureLM.results import RecordingResult
 from tests import tiny
 
@@ -244,6 +244,13 @@ def test_the_prior_is_taken_off_and_asked_once_a_query(folder: Path) -> None:
     (found,) = Pipeline(model).choose(folder / "a.wav", "Which?", ["Owl", "Wolf"], none=False)
     assert {a.answer for a in found.answers} == {"Owl"}  # -3 - (-4) beats 0 - 0
     assert calls == [(("Which?",), 1.0)]
+
+
+def test_none_is_no_bias_of_wording() -> None:
+    answer = chosen("Which?", ["Owl", "Wolf", "None"], [-9.0, -7.0, -1.0], [-8.0, -6.0, 0.0])
+    assert answer.answer == "None"
+    owl, wolf, _ = answer.options
+    assert owl.probability == pytest.approx(wolf.probability)
 
 
 def test_silence_with_options_that_leave_no_way_out_is_asked(folder: Path) -> None:
