@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -46,8 +47,9 @@ class Prepared:
         """Count all samples heard."""
         return sum(len(waveform) for waveform in self.waveforms)
 
+    @cached_property
     def digest(self) -> str:
-        """Hash what is heard."""
+        """Hash what is heard, once."""
         digest = hashlib.sha256()
         for waveform in self.waveforms:
             digest.update(f"{waveform.dtype}{waveform.shape}".encode())

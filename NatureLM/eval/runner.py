@@ -31,6 +31,8 @@ PREDICTIONS, UNMERGED = "predictions.jsonl", "windows.jsonl"
 PUBLISHED_GENERATION = Generation(max_new_tokens=300, num_beams=2, stop_rule="published")
 PUBLISHED_BATCH = 16
 """Published inference on BEANS-Zero (MODEL specification, section 10)."""
+EARLY_ROWS = 64
+"""Rows that need no model are stored together, so many at a time."""
 SORTED_BATCHES = 8
 """Batches that are sorted by length together, so that little padding is computed."""
 
@@ -205,7 +207,7 @@ class _Book:
 
     def content_key(self, prepared: Prepared) -> str:
         query, most_s = prepared.outline.query, prepared.outline.max_duration_s
-        return fingerprint(self._base, query, most_s, prepared.digest())
+        return fingerprint(self._base, query, most_s, prepared.digest)
 
     def known(self, prepared: Prepared) -> Answer | None:
         """Find the answer to the same question about the same sound."""
@@ -220,6 +222,13 @@ class _Book:
         for prepared, row in zip(batch, rows, strict=True):
             self._index(row)
             self.done[prepared.outline.name] = row
+
+    def enter_early(self, pairs: list[tuple[Prepared, Answer | Exception]]) -> None:
+        """Enter what needed no model, and forget it."""
+        if pairs:
+            self.enter([p for p, _ in pairs], [a for _, a in pairs])
+            self.reused += sum(isinstance(a, Answer) for _, a in pairs)
+            pairs.clear()
 
     def rows(self) -> list[dict[str, Any]]:
         """Give the rows of the prediction file: the data's order and the truth as the data say now."""
@@ -283,15 +292,16 @@ def _prepared(job: Job, book: _Book) -> Iterator[Prepared]:
 
     examples = job.task.examples(lambda outline: outline.name in pending)
     depth = settings.workers * 4 + settings.batch_size
+    early: list[tuple[Prepared, Answer | Exception]] = []
     for prepared in _ahead(ready, examples, settings.workers, depth):
-        known = book.known(prepared)
-        if prepared.error is not None:
-            book.enter([prepared], [prepared.error])
-        elif known is not None:
-            book.enter([prepared], [known])
-            book.reused += 1
-        else:
+        answer = prepared.error or book.known(prepared)
+        if answer is None:
             yield prepared
+            continue
+        early.append((prepared, answer))
+        if len(early) >= EARLY_ROWS:
+            book.enter_early(early)
+    book.enter_early(early)
 
 
 def _ahead(

@@ -97,9 +97,9 @@ def test_row_groups_without_a_wanted_row_are_not_decoded(folders, content, monke
     asked = []
     iter_batches = pq.ParquetFile.iter_batches
 
-    def spy(self, *args, row_groups, columns):
+    def spy(self, *args, row_groups, columns, **more):
         asked.append((row_groups, columns))
-        return iter_batches(self, *args, row_groups=row_groups, columns=columns)
+        return iter_batches(self, *args, row_groups=row_groups, columns=columns, **more)
 
     monkeypatch.setattr(pq.ParquetFile, "iter_batches", spy)
     source = open_source(folders["parquet"])

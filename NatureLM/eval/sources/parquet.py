@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from NatureLM.errors import ManifestError, RecordingError
 from NatureLM.eval.sources.columns import batch_audio, batch_rows, check_columns, require_pyarrow
@@ -26,11 +26,11 @@ class Shard:
 
     Attributes:
         name: For messages.
-        open: Gives a fresh readable, seekable file object.
+        open: Gives a fresh readable, seekable file object; of Python's kind or Arrow's.
     """
 
     name: str
-    open: Callable[[], BinaryIO]
+    open: Callable[[], Any]
 
 
 class ParquetSource:
@@ -77,13 +77,13 @@ class ParquetSource:
 
 def open_parquet(path: Path, files: Sequence[Path]) -> ParquetSource:
     """Open parquet files on disk; the revision is a hash of their names, sizes and footers."""
-    require_pyarrow()
     digest = hashlib.sha256()
     root = path if path.is_dir() else path.parent
     for file in files:
         digest.update(f"{file.relative_to(root)}|{file.stat().st_size}|".encode())
         digest.update(_footer(file))
-    shards = [Shard(str(file), lambda file=file: file.open("rb")) for file in files]  # type: ignore[misc]
+    arrow = require_pyarrow()
+    shards = [Shard(str(file), lambda file=file: arrow.memory_map(str(file))) for file in files]  # type: ignore[misc]
     return ParquetSource(str(path), f"sha256:{digest.hexdigest()[:16]}", shards, root)
 
 
