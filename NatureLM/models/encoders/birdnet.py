@@ -19,7 +19,6 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from NatureLM.errors import CheckpointError
-from NatureLM.models.encoders.steady_noise import is_steady_noise
 from NatureLM.models.encoders.tflite_graph import Graph, Op
 
 SAMPLE_RATE = 48_000
@@ -29,8 +28,6 @@ EVIDENCE = 5
 """Classes of a segment that become evidence frames."""
 SILENT_LOGIT = -15.0
 """What digital silence scores for every class: its spectrogram is 0 ** 0.2, where rounding decides."""
-NOISE_LOGIT = -4.0
-"""The most that steady noise scores for any class."""
 BATCH_SEGMENTS = {"cpu": 4, "cuda": 64, "mps": 16}
 """Segments scored together; on a CPU four stay in the caches, sixteen take a fifth longer each."""
 _TRUNK = "model/concatenate/concat"
@@ -240,15 +237,6 @@ class EvidenceEncoder(nn.Module):
         size = BATCH_SEGMENTS.get(waveforms.device.type, 16)
         batches = [torch.stack(cut[i : i + size]) for i in range(0, len(cut), size)]
         logits = torch.cat([self.birdnet(batch)[0] for batch in batches])
-        logits = _without_noise(
-            logits,
-            cut,
-            [
-                min(n, SEGMENT_SAMPLES)
-                for n, p in zip(lengths.tolist(), plans, strict=True)
-                for _ in p
-            ],
-        )
         starts = [torch.tensor(p, device=logits.device) / SAMPLE_RATE for p in plans]
         return list(logits.split([len(plan) for plan in plans])), starts
 
@@ -281,15 +269,6 @@ def segment_starts(samples: int) -> list[int]:
     if starts[-1] + SEGMENT_SAMPLES < samples:
         starts.append(samples - SEGMENT_SAMPLES)
     return starts
-
-
-def _without_noise(logits: Tensor, segments: Sequence[Tensor], lengths: Sequence[int]) -> Tensor:
-    """Lower all scores of segments that are steady noise, in which this encoder hears a woodpecker."""
-    highest = logits.amax(1)
-    for row, (segment, length) in enumerate(zip(segments, lengths, strict=True)):
-        if float(highest[row]) > NOISE_LOGIT and is_steady_noise(segment[:length]):
-            logits[row] -= highest[row] - NOISE_LOGIT
-    return logits
 
 
 def _segment(row: Tensor, start: int, samples: int) -> Tensor:
