@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,23 +53,18 @@ def run(args: argparse.Namespace) -> int:
     from NatureLM.serve.service import Service
 
     limits = _limits(args)
-    listener = bound(args.host, args.port)
-    service = Service(load_model(args.model, choose_device(args.device)), limits)
-    app = build_app(service, (args.protocol,), args.host)
+    with closing(bound(args.host, args.port)) as listener:
+        service = Service(load_model(args.model, choose_device(args.device)), limits)
+        app = build_app(service, (args.protocol,), args.host)
 
-    def ready(address: str) -> None:
-        print(
-            f"naturelm: {service.model.name} answers {args.protocol} at {address} (Ctrl-C stops)",
-            file=sys.stderr,
-            flush=True,
-        )
-        if not is_loopback(args.host):
-            print(
-                f"naturelm: warning: {args.host} can be reached from other machines, without a password",
-                file=sys.stderr,
-            )
+        def ready(address: str) -> None:
+            said = f"{service.model.name} answers {args.protocol} at {address} (Ctrl-C stops)"
+            print(f"naturelm: {said}", file=sys.stderr, flush=True)
+            if not is_loopback(args.host):
+                warning = f"{args.host} can be reached from other machines, without a password"
+                print(f"naturelm: warning: {warning}", file=sys.stderr, flush=True)
 
-    serve(app, listener, ready)
+        serve(app, listener, ready)
     return 0
 
 

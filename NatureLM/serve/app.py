@@ -123,6 +123,8 @@ def bound(host: str, port: int) -> socket.socket:
     Raises:
         ConfigError: It cannot be had.
     """
+    if not 0 <= port < 2**16:
+        raise ConfigError(f"{host}:{port}: no such port; expected 0 to 65535")
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         family, kind, protocol, _, address = found[0]
@@ -152,6 +154,7 @@ def serve(app: FastAPI, listener: socket.socket, ready: Callable[[str], None]) -
         listener: A bound socket.
         ready: Told the address when it is about to answer.
     """
+    listener.listen()  # so that whoever reads the address may call at once
     config = uvicorn.Config(app, log_level="warning", ws="none", timeout_graceful_shutdown=5)
     host, port = listener.getsockname()[:2]
     ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")

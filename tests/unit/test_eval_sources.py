@@ -17,6 +17,7 @@ from NatureLM.eval.sources import SOURCES, open_source, parquet
 from NatureLM.eval.sources.columns import rate_of
 from NatureLM.eval.sources.record import RawAudio, audio_cell
 from NatureLM.eval.tasks.beans_zero import GENERAL_QUESTION, BeansZero
+from NatureLM.scoring.vocabulary import Component
 from tests import mini_beans
 
 
@@ -235,6 +236,17 @@ def test_published_inference_asks_long_lists_the_general_question(folders):
     assert changed == {"enabirds", "rfcx", "dcase"}
     assert {queries["published"][c] for c in changed} == {GENERAL_QUESTION}
     assert not any("<Audio" in q for q in queries["ours"].values())
+
+
+def test_a_long_list_has_more_than_eight_labels_none_included(folders, monkeypatch):
+    lists = {
+        name: Component(name, "detection", tuple(f"l{i}" for i in range(count)))
+        for name, count in (("seven", 7), ("eight", 8))
+    }
+    monkeypatch.setattr("NatureLM.eval.tasks.beans_zero.beans_zero_components", lambda: lists)
+    task = BeansZero(open_source(folders["parquet"]), "published")
+    asked = {name: task.query_of(name, {"instruction": "Which?"}) for name in lists}
+    assert asked == {"seven": "Which?", "eight": GENERAL_QUESTION}
 
 
 def test_published_audio_is_padded_to_the_components_longest_stretch(folders):

@@ -132,3 +132,22 @@ def test_closing_tells_those_who_wait():
     assert not queue.alive
     with pytest.raises(ClosedError):
         queue.submit([3], ["g"])
+
+
+def test_those_who_wait_for_another_batch_keep_their_order():
+    held, worked = threading.Event(), []
+
+    def work(group, things):
+        held.wait(10)
+        worked.append((group, tuple(things)))
+        return things
+
+    queue = BatchQueue(work, 2, 20, 0.0)
+    queue.submit(["first"], ["z"])
+    while len(queue):
+        time.sleep(0.001)
+    futures = queue.submit(list("abcdef"), list("xyyyyx"))
+    held.set()
+    assert [future.result(5) for future in futures] == list("abcdef")
+    queue.close()
+    assert worked[1:] == [("x", ("a", "f")), ("y", ("b", "c")), ("y", ("d", "e"))]
