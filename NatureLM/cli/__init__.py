@@ -19,10 +19,12 @@ from NatureLM.errors import NatureLMError, StoreError
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "ask": ("NatureLM.cli.ask", "ask recordings a question and print the answer per window"),
+    "infer": ("NatureLM.cli.infer", "the published command: a YAML file, recordings, JSON lines"),
     "train": ("NatureLM.cli.train", "run one stage of a training by its recipe"),
     "models": ("NatureLM.cli.models", "list, fetch and check models"),
     "doctor": ("NatureLM.cli.doctor", "what this machine has, what is missing and how to get it"),
     "demo": ("NatureLM.cli.demo", "ask a real recording a question, from nothing"),
+    "serve": ("NatureLM.cli.serve", "answer other programs over HTTP"),
     "evaluate": ("NatureLM.cli.evaluate", "score predictions, compare runs, run benchmarks"),
 }
 """Subcommand -> (module, one line of help)."""

@@ -110,7 +110,7 @@ def test_the_standard_output_holds_answers_only_in_any_locale(tmp_path: Path) ->
     (row,) = [json.loads(line) for line in done.stdout.splitlines()]
     assert os.fsencode(row["recording"]) == os.path.split(name)[1]
     assert (row["start_s"], row["end_s"], row["query"]) == (0.0, 1.0, "wer?")
-    (last,) = done.stderr.decode().splitlines()
+    *_, last = done.stderr.decode().splitlines()  # a slow machine says how far it is before
     assert re.fullmatch(r"naturelm: 1 recording, 1 window in .* on cpu", last)
 
 
