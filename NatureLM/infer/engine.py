@@ -36,6 +36,9 @@ GREEDY = Generation()
 """How answers are decoded when nothing is said about it."""
 FIRST_BATCH = 2
 """Windows in the first batch when the user names no size."""
+PRIOR_SHARE = 0.5
+"""Share of the no-audio prior that is taken off the options. Right choices of the pocket model on the first 3 s of 73 recordings,
+asked with and without the right option, in two wordings (292 questions): 0 gave 289, 0.5 gave 290, 1 gave 282."""
 
 _LOG = logging.getLogger(__name__)
 _PRIORS_KEPT = 64
@@ -206,12 +209,15 @@ def chosen(
 ) -> WindowAnswer:
     """Make the answer to a closed question of the options' log-probabilities with and without the audio.
 
-    What a label owes to its wording alone is taken off. "None" is spared: it is what a model rightly says when it hears
-    nothing, so without the audio it is no bias but the answer, and taking it off named an absent animal in 21 of 25 windows.
+    ``PRIOR_SHARE`` of what a label owes to its wording alone is taken off. "None" is spared: it is what a model rightly says
+    when it hears nothing, so without the audio it is no bias but the answer.
     """
     labels = [p for option, p in zip(options, prior, strict=True) if option != NONE]
     typical = sum(labels) / max(len(labels), 1)
-    biases = [typical if o == NONE else p for o, p in zip(options, prior, strict=True)]
+    biases = [
+        PRIOR_SHARE * (typical if option == NONE else p)
+        for option, p in zip(options, prior, strict=True)
+    ]
     ranked = tuple(map(OptionScore, options, shares(scores, biases), scores))
     best = max(ranked, key=lambda option: option.probability)
     return WindowAnswer(

@@ -238,16 +238,16 @@ def test_the_prior_is_taken_off_and_asked_once_a_query(folder: Path) -> None:
 
     def prior(queries, options, *, merging_alpha):
         calls.append((tuple(queries), merging_alpha))
-        return [[-4.0, 0.0]]
+        return [[-8.0, 0.0]]
 
     model.prior = prior
     (found,) = Pipeline(model).choose(folder / "a.wav", "Which?", ["Owl", "Wolf"], none=False)
-    assert {a.answer for a in found.answers} == {"Owl"}  # -3 - (-4) beats 0 - 0
+    assert {a.answer for a in found.answers} == {"Owl"}  # -3 - (-8) / 2 beats 0 - 0
     assert calls == [(("Which?",), 1.0)]
 
 
 def test_none_is_no_bias_of_wording() -> None:
-    answer = chosen("Which?", ["Owl", "Wolf", "None"], [-9.0, -7.0, -1.0], [-8.0, -6.0, 0.0])
+    answer = chosen("Which?", ["Owl", "Wolf", "None"], [-8.0, -7.0, -1.0], [-8.0, -6.0, 0.0])
     assert answer.answer == "None"
     owl, wolf, _ = answer.options
     assert owl.probability == pytest.approx(wolf.probability)
