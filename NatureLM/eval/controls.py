@@ -20,6 +20,7 @@ from NatureLM.eval.prepare import Prepared, prepare
 from NatureLM.eval.runner import PREDICTIONS, Alter, Job, Outcome, Watch, run
 from NatureLM.eval.score import ScoreSettings, evaluate_file
 from NatureLM.eval.task import Outline
+from NatureLM.scoring.corrected import ComponentScore
 
 ALPHAS = tuple(round(0.1 * step, 1) for step in range(11))
 """Scales of the merging sweep (arXiv 2511.05171)."""
@@ -178,10 +179,15 @@ def headlines(folder: Path, scoring: ScoreSettings) -> dict[str, Headline]:
     quick = replace(scoring, scorer="corrected", resamples=0)
     corrected = evaluate_file(folder / PREDICTIONS, quick).corrected
     scores = corrected.components if corrected else {}
-    return {
-        name: Headline(score.headline, score.metrics.get(score.headline))
-        for name, score in scores.items()
-    }
+    return {name: headline_of(score) for name, score in scores.items()}
+
+
+def headline_of(score: ComponentScore) -> Headline:
+    """Take a component's headline, CIDEr as a tenth of it so that every figure ends at 1."""
+    value = score.metrics.get(score.headline)
+    if score.headline != "cider":
+        return Headline(score.headline, value)
+    return Headline("cider / 10", None if value is None else value / 10)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from NatureLM.eval.controls import (
     Headline,
     Spread,
     Variant,
+    headline_of,
     headlines,
     run_alpha,
     run_arm,
@@ -263,6 +264,7 @@ def _sweep_plot(alphas: Sequence[float], lines: dict[str, list[float | None]]) -
                 linestyle=styles[number // 3 % 4],
                 label=name,
             )
+        axes.set_ylim(-2, 102)
         axes.set_xlabel("merging alpha")
         axes.set_ylabel("headline figure, %")
         legend(axes, ink, loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=7)
@@ -282,9 +284,7 @@ def _baselines(
     for name in names:
         corrected = evaluate_rows(baseline_rows(job, name, vectors), quick).corrected
         scores = corrected.components if corrected else {}
-        columns[name] = {
-            c: Headline(s.headline, s.metrics.get(s.headline)) for c, s in scores.items()
-        }
+        columns[name] = {component: headline_of(score) for component, score in scores.items()}
     nobody = Headline("", None)
     rows = tuple(
         (

@@ -19,6 +19,7 @@ from NatureLM.eval.score import Evaluation, ScoreSettings, evaluate_file
 from NatureLM.eval.stages import row_records
 from NatureLM.eval.store import write_json, write_jsonl
 from NatureLM.eval.task import example_id
+from NatureLM.models.catalog import MODELS
 
 PROCESSED, SCORED, RECORD, IDS = "processed.jsonl", "scored.jsonl", "run.json", "ids.txt"
 
@@ -64,7 +65,9 @@ def _licences(job: Job) -> dict[str, str]:
     for outline in job.outlines:
         if outline.licence:
             found.setdefault(outline.component, set()).add(outline.licence)
-    return {name: ", ".join(sorted(terms)) for name, terms in found.items()}
+    weights = {e.licence for e in MODELS.values() if job.engine.model.name in (e.name, e.source)}
+    stated = {"weights": ", ".join(sorted(weights))} if weights else {}
+    return stated | {name: ", ".join(sorted(terms)) for name, terms in found.items()}
 
 
 def publish(

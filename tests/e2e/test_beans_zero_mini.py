@@ -177,4 +177,6 @@ def test_the_pocket_model_runs_it_end_to_end(data, tmp_path):
     predictions = rows_of(tmp_path / "predictions.jsonl")
     assert len(predictions) == 22
     assert all(row["error"] is None for row in predictions)
-    assert json.loads((tmp_path / "card.json").read_text())["model"] == "pocket"
+    card = json.loads((tmp_path / "card.json").read_text())
+    assert card["model"] == "pocket"
+    assert card["licences"]["weights"] == "CC BY-NC-SA 4.0"
