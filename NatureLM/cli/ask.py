@@ -184,9 +184,9 @@ def _ask(args: argparse.Namespace, job: Job, reporter: Reporter) -> int:
     pipeline = Pipeline(_model(args), device=args.device, settings=_settings(args, job))
     reporter.tally.begin()
     form = open_format(job.form)
+    pieces = pipeline.stream(job.paths, job.queries, job.plan, options=job.options)
     stopped = False
     with _sink(args) as sink:
-        pieces = pipeline.stream(job.paths, job.queries, job.plan, options=job.options)
         try:
             sink.append(form.begin())
             for piece in pieces:

@@ -193,6 +193,14 @@ def test_a_model_that_cannot_be_loaded_leaves_the_old_output_alone(folder, tmp_p
     assert "/nowhere" in capfd.readouterr().err
 
 
+def test_windows_too_long_for_the_model_leave_the_old_output_alone(folder, said, tmp_path) -> None:
+    place = tmp_path / "answers.csv"
+    place.write_text("precious")
+    words = (folder, "x?", "--output", place, "--force", "--window-length-seconds", 11)
+    assert ask(*words) == 2
+    assert place.read_text() == "precious"
+
+
 @pytest.mark.parametrize("between", [b"\n", b"\0", b"\r\n"])
 def test_files_from_a_list(folder, said, tmp_path, capfd, monkeypatch, between) -> None:
     odd = folder / os.fsdecode(b"caf\xe9.wav")
