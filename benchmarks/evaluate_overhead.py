@@ -97,9 +97,7 @@ def main() -> int:
         "python": platform.python_version(),
         "kinds": found,
     }
-    target = (
-        Path(__file__).parent / "results" / "evaluate_overhead.json"
-    )
+    target = Path(__file__).parent / "results" / "evaluate_overhead.json"
     target.parent.mkdir(exist_ok=True)
     target.write_text(json.dumps(result, indent=2) + "\n")
     return int(found["10 s at 16 kHz"]["wall_ms"] > TARGET_MS)

@@ -1,6 +1,6 @@
 """Run the benchmarks that fit a laptop, one after the other, into benchmarks/results.
 
-    python benchmarks/run.py
+python benchmarks/run.py
 """
 
 from __future__ import annotations
