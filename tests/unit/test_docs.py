@@ -17,8 +17,8 @@ def test_every_flag_and_fault_is_explained() -> None:
         assert f"| `{code}` | {meaning} |" in page, code
 
 
-def test_no_page_names_a_machine_or_an_index() -> None:
+def test_no_page_names_an_index() -> None:
     for page in [*DOCS.rglob("*.md"), DOCS.parent / "README.md", DOCS.parent / "CHANGELOG.md"]:
         text = page.read_text(encoding="utf-8")
-        for word in ("/work/", "/root/", "index-url", "pypi.org"):
+        for word in ("index-url", "find-links", "file:///"):
             assert word not in text, f"{page.name}: {word}"
