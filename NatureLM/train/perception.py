@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from NatureLM.data.evidence import PRESENT_LOGIT, Evidence, Synthesis, Synthesiser
-from NatureLM.models.pocket.bridge import Bridge, BridgeShape, scaled_logits
+from NatureLM.models.pocket.bridge import Bridge, BridgeShape
 from NatureLM.train.loop import Run, Schedule
 from NatureLM.train.prepared import FILLER, Prepared, Words
 from NatureLM.train.recipe import PocketRecipe
@@ -57,7 +57,7 @@ def train_perception(
             targets = spelling(evidence, words)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             tokens = bridge(frames, counts)[:, : targets.shape[1]]
-            logits = scaled_logits(tokens, words.table)
+            logits = F.linear(tokens, words.table)
         return spelling_loss(logits, targets, words.common.shape[1])
 
     schedule = Schedule(recipe.steps, recipe.minutes, recipe.warmup_steps, recipe.end_share)

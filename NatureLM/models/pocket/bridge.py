@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -154,10 +153,3 @@ def _reset(module: nn.Module) -> None:
     if isinstance(module, nn.Linear):
         nn.init.xavier_uniform_(module.weight)
         nn.init.zeros_(module.bias)
-
-
-def scaled_logits(
-    tokens: Float[Tensor, "batch places width"], table: Float[Tensor, "words width"]
-) -> Float[Tensor, "batch places words"]:
-    """Compare audio tokens with the LLM's embeddings, as stage 1 is scored."""
-    return F.linear(tokens, table)
